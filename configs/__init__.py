@@ -1,0 +1,1 @@
+"""Training configurations: one folder an architecture; tiny (seconds), base (released), paper (published sizes)."""
