@@ -1,0 +1,31 @@
+"""Architectures: one file each, behind one interface (base.py)."""
+
+from implicit3dmm.fields.base import (
+    ConditionedField,
+    Field,
+    build_field,
+    field_configs,
+    field_from_mapping,
+    field_to_mapping,
+    register_field,
+)
+from implicit3dmm.fields.check import FieldCheckError, check_field
+from implicit3dmm.fields.deepsdf import DeepSDF, DeepSDFConfig
+from implicit3dmm.fields.imhead import BlendConfig, ImHead, ImHeadConfig
+
+__all__ = [
+    "BlendConfig",
+    "ConditionedField",
+    "DeepSDF",
+    "DeepSDFConfig",
+    "Field",
+    "FieldCheckError",
+    "ImHead",
+    "ImHeadConfig",
+    "build_field",
+    "check_field",
+    "field_configs",
+    "field_from_mapping",
+    "field_to_mapping",
+    "register_field",
+]

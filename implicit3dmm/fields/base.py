@@ -1,0 +1,182 @@
+"""What a field is, and what it becomes once its codes are given."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from implicit3dmm.config import from_mapping, to_mapping
+from implicit3dmm.errors import InputError
+from implicit3dmm.latents import Codes, LatentSpec
+
+
+class Field(nn.Module, ABC):
+    """A signed distance in the canonical frame, conditioned on codes.
+
+    A new architecture derives from this class in a file of its own under fields/ and registers itself; training,
+    fitting, extraction, editing and evaluation then work on it. `check_field` holds it to what they rely on.
+    """
+
+    config: Any
+    """The dataclass that it was built from, which the weights file keeps."""
+
+    latent_specs: tuple[LatentSpec, ...]
+    """The codes that it needs."""
+    parts: tuple[str, ...] = ()
+    """Names of the parts that can be edited one by one."""
+    bounds: ClassVar[tuple[tuple[float, float, float], tuple[float, float, float]]] = (
+        (-0.6, -0.95, -0.6),
+        (0.6, 0.9, 0.8),
+    )
+    """Box that contains the surface, canonical units."""
+
+    @abstractmethod
+    def condition(self, codes: Codes) -> "ConditionedField":
+        """The field of the shapes that `codes` describe.
+
+        All that depends on the codes alone is computed here, once a shape, and nothing of it again for any chunk
+        of points.
+        """
+
+
+class ConditionedField(ABC):
+    """The field of `b` given shapes.
+
+    The value at a point depends on the shape and the point alone: not on the other points, on the batch, on how
+    points are cut into chunks, or on train/eval mode.
+    """
+
+    embeddings: Tensor | None = None
+    """(b, k, d) local embeddings made from the codes, where the architecture has any."""
+    anchors: Float[Tensor, "b k 3"] | None = None
+    """Centres of the local parts, canonical units, where the architecture has any."""
+
+    @abstractmethod
+    def sdf(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"]:
+        """Signed distance in canonical units, negative inside."""
+
+    def sdf_and_gradient(
+        self, points: Float[Tensor, "b n 3"], *, create_graph: bool = False
+    ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n 3"]]:
+        """Signed distance and its gradient with respect to the points.
+
+        Args:
+            points: canonical units.
+            create_graph: whether the gradient itself is to be differentiated (normal and Eikonal losses).
+        """
+        with torch.enable_grad():
+            points = points.detach().requires_grad_(True)
+            sdf = self.sdf(points)
+            (gradient,) = torch.autograd.grad(sdf.sum(), points, create_graph=create_graph)
+        return (sdf, gradient) if create_graph else (sdf.detach(), gradient)
+
+    def to_canonical(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
+        """Where each point lands in the neutral or template space; a field without a warp leaves it in place."""
+        return points
+
+    def part_weights(self, points: Float[Tensor, "b n 3"]) -> tuple[Int[Tensor, "b n k"], Float[Tensor, "b n k"]]:
+        """Indices and weights of the few local parts that act at each point.
+
+        Raises:
+            InputError: the architecture has no parts.
+        """
+        raise InputError(f"{type(self).__name__} has no parts; use a model with parts, such as imhead")
+
+    def with_part(self, name: str, other: "ConditionedField") -> "ConditionedField":
+        """The same field with the part `name` taken from `other`.
+
+        Raises:
+            InputError: the architecture has no parts, or none of that name.
+        """
+        raise InputError(f"{type(self).__name__} has no part {name!r}; use a model with parts, such as imhead")
+
+
+FIELDS: dict[str, tuple[type, type[Field]]] = {}
+"""Registered architectures: name -> (config class, field class)."""
+
+
+def register_field(name: str, config: type) -> Callable[[type[Field]], type[Field]]:
+    """Registers a field class under `name` with the frozen dataclass that configures it.
+
+    The class is built as `FieldClass(config)`. A package of its own can register by an entry point in the group
+    ``implicit3dmm.fields`` that names the module.
+
+    Args:
+        name: what configs and weights files call the architecture.
+        config: the dataclass; each architecture has its own.
+
+    Raises:
+        InputError: another class has the name, or another architecture the config class.
+    """
+
+    def register(field: type[Field]) -> type[Field]:
+        for taken, (known_config, known) in FIELDS.items():
+            same = _full_name(known) == _full_name(field)  # a module that is loaded again
+            if not same and (taken == name or known_config is config):
+                raise InputError(
+                    f"{_full_name(field)} registers {name!r} with {config.__name__}, which {_full_name(known)} has "
+                    f"as {taken!r}; choose another name and a config class of its own"
+                )
+        FIELDS[name] = (config, field)
+        return field
+
+    return register
+
+
+def field_configs() -> Mapping[str, type]:
+    """Config class of each architecture by name, those of installed plug-ins included."""
+    _load_plugins()
+    return {name: config for name, (config, _) in FIELDS.items()}
+
+
+def build_field(config: object) -> Field:
+    """Makes the field that `config` describes, with fresh weights from torch's global generator.
+
+    Raises:
+        InputError: no registered architecture has configs of this class.
+    """
+    return FIELDS[_name_of(config)][1](config)
+
+
+def field_to_mapping(config: object) -> dict[str, object]:
+    """The plain values of a field's config, with the architecture's name first."""
+    return {"name": _name_of(config), **to_mapping(config)}
+
+
+def field_from_mapping(mapping: Mapping[str, object], *, where: str) -> object:
+    """Reads what `field_to_mapping` wrote.
+
+    Raises:
+        InputError: the architecture is unknown, or a key or value is wrong.
+    """
+    configs = field_configs()
+    if mapping.get("name") not in configs:
+        raise InputError(
+            f"{where}: no architecture {mapping.get('name')!r}; there are {', '.join(configs)}; install its package"
+        )
+    rest = {key: value for key, value in mapping.items() if key != "name"}
+    return from_mapping(configs[mapping["name"]], rest, where=where)
+
+
+def _name_of(config: object) -> str:
+    for name, (kind, _) in FIELDS.items():
+        if kind is type(config):
+            return name
+    raise InputError(f"no architecture is registered with {type(config).__name__}; see register_field")
+
+
+def _full_name(field: type[Field]) -> str:
+    return f"{field.__module__}.{field.__qualname__}"
+
+
+@cache
+def _load_plugins() -> None:
+    """Imports, once, the modules that installed packages announce; an error of theirs is not hidden."""
+    from importlib.metadata import entry_points  # slow to import
+
+    for point in entry_points(group="implicit3dmm.fields"):
+        point.load()

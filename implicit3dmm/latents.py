@@ -1,0 +1,170 @@
+"""Latent codes: what one set of them is, the bank that training learns, and the prior that it leaves behind."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+Codes = dict[str, Tensor]
+"""Named latent tensors of a batch of shapes, such as {"identity": (b, 256)}."""
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """One kind of code that a field needs."""
+
+    name: str
+    dim: int
+    init_std: float
+    """Standard deviation that a code is drawn with where nothing better starts it."""
+    per: Literal["subject", "record"]
+    """Whether all records of a subject share one row (identity), or each record has its own (expression)."""
+
+
+class LatentBank(nn.Module):
+    """The learnt codes of a training corpus: for each code name a table, and the row that each record reads."""
+
+    def __init__(self, specs: Sequence[LatentSpec], subject_of_record: Int[Tensor, " r"], generator: torch.Generator):
+        """Draws every row from a centred Gaussian of its spec's spread.
+
+        Args:
+            specs: the kinds of codes.
+            subject_of_record: number of the subject that each record shows.
+            generator: source of the draws.
+        """
+        super().__init__()
+        self.specs = tuple(specs)
+        self.tables = nn.ParameterDict()
+        for spec in self.specs:
+            rows = subject_of_record if spec.per == "subject" else torch.arange(len(subject_of_record))
+            self.register_buffer(f"_rows_{spec.name}", rows.long())
+            drawn = torch.randn(int(rows.max()) + 1, spec.dim, generator=generator)
+            self.tables[spec.name] = nn.Parameter(spec.init_std * drawn)
+
+    def rows(self, name: str) -> Int[Tensor, " r"]:
+        """Row of the table `name` that each record reads."""
+        return getattr(self, f"_rows_{name}")
+
+    def codes(self, records: Int[Tensor, " b"]) -> Codes:
+        """The codes of a batch of records."""
+        return {spec.name: self.tables[spec.name][self.rows(spec.name)[records]] for spec in self.specs}
+
+    @torch.no_grad()
+    def start_from(self, name: str, table: Float[Tensor, "n d"]) -> None:
+        """Overwrites the table `name`, as principal components do at the start of a training."""
+        self.tables[name].copy_(table)
+
+    @torch.no_grad()
+    def bound(self, max_norm: float) -> None:
+        """Shrinks rows longer than `max_norm` to that length.
+
+        Called after the optimiser's step and never inside forward, where replicas would come apart.
+        """
+        for table in self.tables.values():
+            table.mul_((max_norm / table.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0))
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A normal distribution of codes by its principal axes."""
+
+    mean: Float[Tensor, " d"]
+    axes: Float[Tensor, "d d"]
+    """Orthonormal principal axes in columns, by falling spread."""
+    std: Float[Tensor, " d"]
+
+    @classmethod
+    def of(cls, table: Float[Tensor, "n d"], *, shrinkage: float = 0.01) -> "Gaussian":
+        """Mean and covariance of the rows.
+
+        Args:
+            table: codes, at least two rows.
+            shrinkage: share of an isotropic covariance of the same trace that is mixed in, so that directions
+                which few training shapes explored stay possible (and the covariance invertible).
+        """
+        mean = table.mean(0)
+        covariance = torch.cov(table.double().T)
+        isotropic = covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+        variance, axes = torch.linalg.eigh((1 - shrinkage) * covariance + shrinkage * isotropic)
+        return cls(mean, axes.flip(1).to(table.dtype), variance.flip(0).sqrt().to(table.dtype))
+
+    def whiten(self, codes: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """Coordinates along the principal axes in standard deviations."""
+        return (codes - self.mean) @ self.axes / self.std
+
+    def unwhiten(self, coordinates: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """Codes of the coordinates that `whiten` gives."""
+        return self.mean + (coordinates * self.std) @ self.axes.T
+
+    def to(self, device: torch.device | str) -> "Gaussian":
+        """The same distribution on `device`."""
+        return Gaussian(self.mean.to(device), self.axes.to(device), self.std.to(device))
+
+
+@dataclass(frozen=True)
+class LatentPrior:
+    """What the training codes look like: a Gaussian for each code name."""
+
+    parts: Mapping[str, Gaussian]
+
+    @classmethod
+    def of(cls, bank: LatentBank, records: Int[Tensor, " b"]) -> "LatentPrior":
+        """The prior that a trained bank leaves behind.
+
+        Args:
+            bank: the trained codes.
+            records: the records that trained them, of two subjects at least; other rows are still noise.
+        """
+        return cls(
+            {
+                name: Gaussian.of(table.detach()[bank.rows(name)[records].unique()].cpu())
+                for name, table in bank.tables.items()
+            }
+        )
+
+    def mean(self, count: int = 1) -> Codes:
+        """`count` times the mean codes."""
+        return {name: part.mean.expand(count, -1).clone() for name, part in self.parts.items()}
+
+    def sample(self, count: int, *, temperature: float = 1.0, generator: torch.Generator) -> Codes:
+        """Draws codes; `temperature` scales the standard deviations (0 gives the mean, 1 the prior)."""
+        return self.unwhiten(
+            {
+                name: temperature * torch.randn(count, len(part.mean), generator=generator)
+                for name, part in self.parts.items()
+            }
+        )
+
+    def unwhiten(self, coordinates: Codes) -> Codes:
+        """Codes from coordinates along the principal axes, in standard deviations."""
+        return {name: part.unwhiten(coordinates[name]) for name, part in self.parts.items()}
+
+    def to(self, device: torch.device | str) -> "LatentPrior":
+        """The same prior on `device`."""
+        return LatentPrior({name: part.to(device) for name, part in self.parts.items()})
+
+    def log_density(self, codes: Codes) -> Float[Tensor, " b"]:
+        """Log density of each shape's codes under the prior, in nats."""
+        total = torch.zeros(())
+        for name, part in self.parts.items():
+            squared = part.whiten(codes[name]).square().sum(-1)
+            constant = 2 * part.std.log().sum() + len(part.mean) * math.log(2 * math.pi)
+            total = total - 0.5 * (squared + constant)
+        return total
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Named tensors for a weights file."""
+        return {
+            f"prior.{name}.{key}": getattr(part, key).contiguous()
+            for name, part in self.parts.items()
+            for key in ("mean", "axes", "std")
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], names: Sequence[str]) -> "LatentPrior":
+        """Reads what `to_tensors` wrote; raises KeyError where a tensor is missing."""
+        return cls({n: Gaussian(*(tensors[f"prior.{n}.{key}"] for key in ("mean", "axes", "std"))) for n in names})

@@ -1,0 +1,228 @@
+"""The training loop: one process, CPU or CUDA, resumable bit for bit on the CPU."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import fmean
+
+import torch
+import yaml
+from torch import nn
+
+from implicit3dmm.config import to_mapping
+from implicit3dmm.data.corpus import Corpus, principal_components
+from implicit3dmm.errors import InputError
+from implicit3dmm.fields import build_field
+from implicit3dmm.files import atomic_path, writable_folder
+from implicit3dmm.latents import LatentBank, LatentPrior
+from implicit3dmm.models import HeadModel, save_model
+from implicit3dmm.training.checkpoints import read_checkpoint, write_checkpoint
+from implicit3dmm.training.config import RunConfig, TrainingConfig
+from implicit3dmm.training.gradients import GradientWorkers
+from implicit3dmm.training.objective import Objective
+from implicit3dmm.yaml_files import read_yaml
+
+log = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Trains one field on one corpus in one run folder.
+
+    The folder holds config.yaml, checkpoint.safetensors, metrics.jsonl, tensorboard events and, at the end,
+    model.safetensors. Batches depend on the seed and the step alone, so a resumed run draws what an unbroken one
+    would.
+    """
+
+    def __init__(self, config: RunConfig, corpus: Corpus, folder: str | Path, *, device: str = "cpu"):
+        """Builds field, codes and optimiser afresh; `resume` replaces them by the checkpoint's.
+
+        Args:
+            config: the field and how it is trained.
+            corpus: read only; its training split is what counts.
+            folder: of the run; made if missing.
+            device: where field and codes live.
+
+        Raises:
+            InputError: the corpus has fewer than two training subjects, or the folder cannot be written to or holds
+                a run of another field.
+        """
+        self.config = config
+        self.corpus = corpus
+        self.device = torch.device(device)
+        self.records = corpus.records("train")
+        subjects = len(corpus.record_subject[self.records].unique())
+        if subjects < 2:  # whose codes have no spread
+            raise InputError(
+                f"{corpus.folder} has {subjects} training subjects; expected at least 2; build a larger corpus"
+            )
+        self.folder = writable_folder(folder)
+        self.step = 0
+        self.seconds = 0.0
+        self._claim_folder()
+        settings = config.training
+        generator = torch.Generator().manual_seed(settings.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            field = build_field(config.field)
+        bank = LatentBank(field.latent_specs, corpus.record_subject, generator)
+        _start_codes(bank, corpus, settings)
+        self.objective = Objective(field, bank, settings).to(self.device)
+        self.optimiser = torch.optim.Adam(
+            [
+                {"params": list(field.parameters()), "lr": settings.learning_rate},
+                {"params": list(bank.parameters()), "lr": settings.code_learning_rate},
+            ],
+            fused=True,
+        )
+        self._gradients = GradientWorkers(self.objective, settings.workers if self.device.type == "cpu" else 1)
+        self._rates = [group["lr"] for group in self.optimiser.param_groups]
+
+    def resume(self) -> None:
+        """Goes on from the folder's checkpoint; a folder without one starts afresh.
+
+        Raises:
+            InputError: the checkpoint is damaged, or of another field or corpus.
+        """
+        path = self.folder / "checkpoint.safetensors"
+        if path.exists():
+            self.step, self.seconds = read_checkpoint(path, self.objective, self.optimiser)
+            log.info("resumed at step %d", self.step)
+
+    def train(self, *, progress: Callable[[Iterable], Iterable] = iter) -> HeadModel:
+        """Runs to the configured number of steps, writes model.safetensors and returns the model.
+
+        Args:
+            progress: wraps the remaining steps, such as `tqdm`.
+
+        Raises:
+            InputError: a loss or a gradient stopped being finite; the message names step and records, and the last
+                checkpoint stays.
+        """
+        settings = self.config.training
+        torch.set_flush_denormal(True)  # Softplus makes denormals, which are many times slower than zeros
+        started, before = time.monotonic(), self.seconds
+        with _Log(self.folder, self.step) as metrics:
+            for step in progress(range(self.step, settings.steps)):
+                metrics.add(self._step(step))
+                self.step = step + 1
+                self.seconds = before + time.monotonic() - started
+                last = self.step == settings.steps
+                if last or self.step % settings.log_every == 0:
+                    metrics.write(self.step, self.seconds)
+                if last or self.step % settings.checkpoint_every == 0:
+                    self._write_checkpoint()
+        model = self.model()
+        save_model(self.folder / "model.safetensors", model)
+        return model
+
+    def model(self) -> HeadModel:
+        """The model as it stands."""
+        info = {
+            "name": self.folder.resolve().name,
+            "licence": f"weights: MIT; trained on {self.corpus.recipe.source}: {self.corpus.source.licence}",
+            "recipe": to_mapping(self.corpus.recipe),
+            "training": to_mapping(self.config.training),
+            "steps": self.step,
+            "seconds": round(self.seconds),
+        }
+        return HeadModel(self.objective.field, LatentPrior.of(self.objective.bank, self.records), info)
+
+    def _step(self, step: int) -> dict[str, float]:
+        settings = self.config.training
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        records = self.records[torch.randint(len(self.records), (settings.shapes,), generator=generator)]
+        samples = self.corpus.samples(records, (settings.surface_points, settings.distance_points), generator)
+        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * _schedule(step, settings)
+        batch = (records, *samples, self.corpus.anchors[records])
+        values = self._gradients(*(tensor.to(self.device) for tensor in batch))
+        norm = nn.utils.clip_grad_norm_(self.objective.field.parameters(), settings.clip)
+        moves = [table.grad for table in self.objective.bank.parameters() if table.grad is not None]
+        if not (math.isfinite(values["total"]) and all(move.isfinite().all() for move in (norm, *moves))):
+            raise InputError(
+                f"the losses {values} or their gradients are not finite at step {step} on records "
+                f"{records.tolist()}; lower the learning rate and resume from the last checkpoint"
+            )
+        self.optimiser.step()
+        return values
+
+    def _claim_folder(self) -> None:
+        """Writes config.yaml, unless the folder holds a run of another field."""
+        path, mapping = self.folder / "config.yaml", to_mapping(self.config)
+        has_run = path.exists() and (self.folder / "checkpoint.safetensors").exists()
+        if has_run and read_yaml(path).get("field") != mapping["field"]:
+            raise InputError(f"{self.folder} holds a run of another field; choose another folder")
+        with atomic_path(path) as temporary:
+            temporary.write_text(yaml.safe_dump(mapping, sort_keys=False))
+
+    def _write_checkpoint(self) -> None:
+        write_checkpoint(
+            self.folder / "checkpoint.safetensors", self.objective, self.optimiser, self.step, self.seconds
+        )
+
+
+class _Log:
+    """Means of the losses, in metrics.jsonl and as tensorboard scalars.
+
+    What a killed run wrote after `step`, its last checkpoint, is dropped.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        self._folder = folder
+        self._step = step
+        self._added: list[dict[str, float]] = []
+
+    def __enter__(self) -> "_Log":
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        path = self._folder / "metrics.jsonl"
+        _truncate_metrics(path, self._step)
+        self._file = path.open("a")
+        self._board = SummaryWriter(self._folder / "tensorboard", purge_step=self._step + 1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._board.close()
+
+    def add(self, losses: dict[str, float]) -> None:
+        self._added.append(losses)
+
+    def write(self, step: int, seconds: float) -> None:
+        """One line with the means of what was added since the last one."""
+        means = {name: fmean(losses[name] for losses in self._added) for name in self._added[0]}
+        row = {"step": step, "seconds": round(seconds, 1)} | {k: float(f"{v:.6g}") for k, v in means.items()}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for name, value in means.items():
+            self._board.add_scalar(f"loss/{name}", value, step)
+        self._added.clear()
+
+
+def _start_codes(bank: LatentBank, corpus: Corpus, settings: TrainingConfig) -> None:
+    if settings.code_start == "random":
+        return
+    for spec in bank.specs:
+        if spec.per == "subject":
+            codes, subjects = principal_components(corpus, "train", spec.dim, whitening=settings.pca_whitening)
+            table = bank.tables[spec.name].detach().clone()
+            table[subjects] = codes
+            bank.start_from(spec.name, table)
+
+
+def _schedule(step: int, settings: TrainingConfig) -> float:
+    """Factor of the learning rates: a rise, a plateau, a fall to zero."""
+    rise = min((step + 1) / max(settings.warmup, 1), 1.0)
+    falling = max(settings.decay * settings.steps, 1)
+    return rise * min((settings.steps - step) / falling, 1.0)
+
+
+def _truncate_metrics(path: Path, step: int) -> None:
+    """Drops the lines after `step`, the last of which may be cut off."""
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
