@@ -35,6 +35,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def staged_folder(folder: str | Path) -> Iterator[Path]:
+    """Gives a temporary folder inside `folder`; when the block ends well its files move up, else they go.
+
+    What several files say together, such as a mesh and its report, then comes from one and the same run.
+
+    Raises:
+        InputError: `folder` cannot be written to, or holds a folder by the name of a new file.
+    """
+    folder = writable_folder(folder)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as temporary:
+        yield Path(temporary)
+        names = sorted(path.name for path in Path(temporary).iterdir())
+        taken = next((folder / name for name in names if (folder / name).is_dir()), None)
+        if taken:
+            raise InputError(f"{taken} is a folder; a file is to be written there; choose another folder")
+        for name in names:
+            os.replace(Path(temporary) / name, folder / name)
+
+
 def writable_folder(path: str | Path) -> Path:
     """Makes the folder `path` where it is missing and proves that a file can be written in it.
 

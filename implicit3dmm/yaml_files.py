@@ -30,9 +30,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return mapping
 
 
-def apply_overrides(
-    mapping: Mapping[str, Any], overrides: Mapping[str, Any] | Iterable[str]
-) -> dict[str, Any]:
+def apply_overrides(mapping: Mapping[str, Any], overrides: Mapping[str, Any] | Iterable[str]) -> dict[str, Any]:
     """A copy of `mapping` with some values replaced; the later of two overrides of a key wins.
 
     Args:

@@ -113,9 +113,7 @@ def test_even_anchors_lie_on_the_right_and_face_their_partner(head):
 def test_the_mirror_map_is_exact(head, faces):
     mirror, skin = head["mirror"], int(head["n_skin"])
     np.testing.assert_array_equal(mirror[mirror], np.arange(len(mirror)))
-    np.testing.assert_array_equal(
-        head["mean_q4"][mirror[:skin]], head["mean_q4"][:skin] * np.array([-1, 1, 1])
-    )
+    np.testing.assert_array_equal(head["mean_q4"][mirror[:skin]], head["mean_q4"][:skin] * np.array([-1, 1, 1]))
     vertices = cage(head)
     np.testing.assert_allclose(vertices[mirror], vertices * [-1, 1, 1], atol=1e-12)
     assert {frozenset(mirror[face].tolist()) for face in faces} == set(map(frozenset, faces))

@@ -72,9 +72,7 @@ def test_constraints_cover_what_the_pinned_dependencies_need():
     pinned, seen, waiting = constraints(), set(), list(declared())
     while waiting:
         name = waiting.pop()
-        if name in seen or name.startswith(
-            ("nvidia-", "cuda-", "triton")
-        ):  # torch pins its CUDA wheels itself
+        if name in seen or name.startswith(("nvidia-", "cuda-", "triton")):  # torch pins its CUDA wheels itself
             continue
         seen.add(name)
         assert name in pinned

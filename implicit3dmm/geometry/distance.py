@@ -46,9 +46,7 @@ class SurfaceProjection:
     point: Float[np.ndarray, "n 3"]
 
 
-def signed_distance(
-    points: Float[np.ndarray, "n 3"], mesh: Mesh, *, backend: str = "libigl"
-) -> SignedDistance:
+def signed_distance(points: Float[np.ndarray, "n 3"], mesh: Mesh, *, backend: str = "libigl") -> SignedDistance:
     """Signed distance from points to a mesh, which may be open.
 
     Args:
@@ -100,9 +98,7 @@ def winding_number(points: Float[np.ndarray, "n 3"], mesh: Mesh) -> Float[np.nda
     sign in two thousand would be wrong.
     """
     centre = mesh.bounds().mean(axis=0)
-    return igl.fast_winding_number(
-        _contiguous(mesh.vertices - centre), mesh.faces, _contiguous(points - centre)
-    )
+    return igl.fast_winding_number(_contiguous(mesh.vertices - centre), mesh.faces, _contiguous(points - centre))
 
 
 def _libigl(points: Float[np.ndarray, "n 3"], mesh: Mesh) -> SignedDistance:

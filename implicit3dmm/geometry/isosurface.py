@@ -167,9 +167,7 @@ def estimate_lipschitz(
     points = (low + rng.random((count, 3)) * (high - low)).astype(np.float32)
     values = np.asarray(sdf(points), dtype=np.float64)
     steps = np.float32(step) * np.eye(3, dtype=np.float32)
-    gradients = np.stack(
-        [np.asarray(sdf(points + axis), dtype=np.float64) - values for axis in steps], axis=1
-    )
+    gradients = np.stack([np.asarray(sdf(points + axis), dtype=np.float64) - values for axis in steps], axis=1)
     moved = points + (step * unit_vectors(gradients)).astype(np.float32)
     lengths = np.linalg.norm(moved.astype(np.float64) - points, axis=1)
     climbs = np.abs(np.asarray(sdf(moved), dtype=np.float64) - values)

@@ -145,9 +145,7 @@ def read_mesh(path: str | Path) -> Mesh:
     return mesh_from_arrays(read_arrays(path), source=path.name)
 
 
-def write_mesh(
-    path: str | Path, mesh: Mesh, *, scalars: dict[str, Float[np.ndarray, " v"]] | None = None
-) -> None:
+def write_mesh(path: str | Path, mesh: Mesh, *, scalars: dict[str, Float[np.ndarray, " v"]] | None = None) -> None:
     """Writes a mesh or a point cloud whole or not at all, in the format that the suffix names.
 
     Args:
@@ -197,9 +195,7 @@ def check_scan(mesh: Mesh) -> None:
     """
     count = len(mesh.vertices)
     if count < MIN_SCAN_POINTS:
-        raise InputError(
-            f"the scan has {count} points; at least {MIN_SCAN_POINTS} are needed; give a denser scan"
-        )
+        raise InputError(f"the scan has {count} points; at least {MIN_SCAN_POINTS} are needed; give a denser scan")
     centred = mesh.vertices - mesh.vertices.mean(axis=0)
     spread = np.sqrt(np.linalg.eigvalsh(centred.T @ centred / count).clip(min=0.0))[::-1]
     if np.ptp(mesh.vertices, axis=0).max() <= _rounding(mesh.vertices):
@@ -210,9 +206,7 @@ def check_scan(mesh: Mesh) -> None:
         flat = "in one plane"
     else:
         return
-    raise InputError(
-        f"all {count} points of the scan lie {flat}; a head is a solid; check the file's columns"
-    )
+    raise InputError(f"all {count} points of the scan lie {flat}; a head is a solid; check the file's columns")
 
 
 def thin(mesh: Mesh, limit: int, *, rng: np.random.Generator) -> Mesh:
@@ -230,9 +224,7 @@ def thin(mesh: Mesh, limit: int, *, rng: np.random.Generator) -> Mesh:
         return mesh
     if mesh.normals is None and mesh.faces is not None:
         mesh = replace(mesh, normals=mesh.vertex_normals())
-    return mesh._with_vertices(
-        np.sort(rng.choice(len(mesh.vertices), size=limit, replace=False, shuffle=False))
-    )
+    return mesh._with_vertices(np.sort(rng.choice(len(mesh.vertices), size=limit, replace=False, shuffle=False)))
 
 
 def unit_vectors(vectors: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
@@ -272,13 +264,9 @@ def _checked_vertices(values: np.ndarray, source: str) -> Float[np.ndarray, "v 3
 
 def _checked_faces(values: np.ndarray, vertex_count: int, source: str) -> Int[np.ndarray, "f 3"] | None:
     if values.dtype.kind not in "iu":
-        raise InputError(
-            f"{source}: the faces are of type {values.dtype}; integers are expected; convert them"
-        )
+        raise InputError(f"{source}: the faces are of type {values.dtype}; integers are expected; convert them")
     if values.ndim != 2 or values.shape[1] != 3:
-        raise InputError(
-            f"{source}: the faces have shape {values.shape}; (f, 3) is expected; triangulate first"
-        )
+        raise InputError(f"{source}: the faces have shape {values.shape}; (f, 3) is expected; triangulate first")
     bad = ((values < 0) | (values >= vertex_count)).any(axis=1)
     if bad.any():
         raise InputError(

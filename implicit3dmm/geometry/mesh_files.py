@@ -48,10 +48,7 @@ def write_arrays(path: Path, arrays: MeshArrays, *, scalars: dict[str, Float[np.
     Raises:
         InputError: the suffix is not known, the format cannot hold the arrays, or `path` cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix not in (".ply", *_WRITERS):
-        known = " ".join((".ply", *_WRITERS))
-        raise InputError(f"{path.name} has the unknown suffix '{path.suffix}'; known are {known}; choose one")
+    suffix = check_suffix(path)
     if scalars and suffix != ".ply":
         raise InputError(f"{suffix} files cannot hold {', '.join(scalars)}; only .ply files can; choose .ply")
     if arrays.faces is None and suffix in _NEED_FACES:
@@ -61,6 +58,18 @@ def write_arrays(path: Path, arrays: MeshArrays, *, scalars: dict[str, Float[np.
             _write_ply(temporary, arrays, scalars)
         else:
             _WRITERS[suffix](temporary, arrays)
+
+
+def check_suffix(path: Path) -> str:
+    """The suffix of a mesh file that is to be written, in lower case.
+
+    Raises:
+        InputError: no writer knows it.
+    """
+    known = (".ply", *_WRITERS)
+    if path.suffix.lower() not in known:
+        raise InputError(f"{path.name} has the unknown suffix '{path.suffix}'; known are {' '.join(known)}; choose one")
+    return path.suffix.lower()
 
 
 def _read_ply(path: Path) -> MeshArrays:

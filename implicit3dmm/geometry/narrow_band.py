@@ -35,9 +35,7 @@ class Grid:
         """
         low, high = np.asarray(bounds, dtype=np.float64)
         if not (np.isfinite(bounds).all() and (high > low).all()):
-            raise InputError(
-                f"the bounds are {low} to {high}; a box with low < high is expected; correct them"
-            )
+            raise InputError(f"the bounds are {low} to {high}; a box with low < high is expected; correct them")
         if resolution < 1:
             raise InputError(f"the resolution is {resolution}; at least 1 cell is expected; raise it")
         step = float((high - low).max()) / resolution
@@ -50,9 +48,7 @@ class Grid:
         """Number of grid points along each axis."""
         return (self.cells[0] + 1, self.cells[1] + 1, self.cells[2] + 1)
 
-    def positions(
-        self, indices: Float[np.ndarray, "n 3"] | Int[np.ndarray, "n 3"]
-    ) -> Float[np.ndarray, "n 3"]:
+    def positions(self, indices: Float[np.ndarray, "n 3"] | Int[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
         """Positions of integer or fractional grid indices, computed from the index alone: no drift."""
         return self.origin + indices * self.step
 

@@ -58,9 +58,7 @@ def read_ply(path: Path) -> dict[str, dict[str, Column]]:
         ) from None
 
 
-def write_ply(
-    path: Path, vertex: dict[str, Shaped[np.ndarray, " v"]], *, faces: Int[np.ndarray, "f 3"] | None
-) -> None:
+def write_ply(path: Path, vertex: dict[str, Shaped[np.ndarray, " v"]], *, faces: Int[np.ndarray, "f 3"] | None) -> None:
     """Writes a little-endian binary PLY file.
 
     Args:
@@ -115,13 +113,9 @@ def _parse_header(data: bytes, name: str) -> tuple[str, list[_Element], int]:
     end = data.find(b"end_header", 0, _LONGEST_HEADER)
     start = data.find(b"\n", end) + 1
     lines = data[: max(end, 0)].decode("latin-1").splitlines()[1:]
-    encoding = next(
-        (words[1] for line in lines if (words := line.split())[:1] == ["format"] and words[1:]), ""
-    )
+    encoding = next((words[1] for line in lines if (words := line.split())[:1] == ["format"] and words[1:]), "")
     if not start or encoding not in _BYTE_ORDERS:
-        raise InputError(
-            f"{name} has no whole PLY header; format and end_header are expected; export it again"
-        )
+        raise InputError(f"{name} has no whole PLY header; format and end_header are expected; export it again")
     elements: list[_Element] = []
     for line in lines:
         if not _parse_line(line.split(), elements, _BYTE_ORDERS[encoding]):
@@ -167,9 +161,7 @@ def _read_binary(stream: io.BytesIO, element: _Element) -> dict[str, Column]:
     if element.count * row.itemsize <= len(stream.getbuffer()) - start:
         table = np.frombuffer(stream.read(element.count * row.itemsize), dtype=row, count=element.count)
         if all((table[f"{name} length"] == length).all() for name, length in lengths.items()):
-            return {
-                prop.name: _column(table[prop.name], lengths.get(prop.name)) for prop in element.properties
-            }
+            return {prop.name: _column(table[prop.name], lengths.get(prop.name)) for prop in element.properties}
     if not lengths:
         raise element.too_short()
     stream.seek(start)

@@ -86,9 +86,7 @@ def split_columns(table: np.ndarray, source: str) -> MeshArrays:
         InputError: the table is not made of numbers, or not of shape (n, 3) or (n, 6).
     """
     if table.dtype.kind not in "fiu":
-        raise InputError(
-            f"{source} holds values of type {table.dtype}; real numbers are expected; convert it"
-        )
+        raise InputError(f"{source} holds values of type {table.dtype}; real numbers are expected; convert it")
     if table.ndim != 2 or table.shape[1] not in (3, 6):
         raise InputError(f"{source} has shape {table.shape}; (n, 3) or (n, 6) is expected; reshape it")
     positions, rest = table[:, :3], table[:, 3:]

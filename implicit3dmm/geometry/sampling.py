@@ -26,9 +26,7 @@ class SurfaceSamples:
     barycentric: Float[np.ndarray, "n 3"]
 
 
-def sample_surface(
-    mesh: Mesh, count: int, *, rng: np.random.Generator, smooth_normals: bool = False
-) -> SurfaceSamples:
+def sample_surface(mesh: Mesh, count: int, *, rng: np.random.Generator, smooth_normals: bool = False) -> SurfaceSamples:
     """Draws points uniformly by area, stratified over the faces.
 
     The area, laid out face after face, is cut into `count` equal stretches with one point at a random
@@ -49,9 +47,7 @@ def sample_surface(
         InputError: the mesh has no faces, or they have no area.
     """
     if mesh.faces is None:
-        raise InputError(
-            "the mesh has no faces; its surface is to be sampled; give a mesh, not a point cloud"
-        )
+        raise InputError("the mesh has no faces; its surface is to be sampled; give a mesh, not a point cloud")
     areas = mesh.face_areas()
     cumulative = np.cumsum(areas)
     if not cumulative[-1] > 0.0:

@@ -90,9 +90,7 @@ class Similarity:
 
     def compose(self, other: Similarity) -> Similarity:
         """`self` after `other`: `a.compose(b).apply(x) == a.apply(b.apply(x))`."""
-        return Similarity(
-            self.scale * other.scale, self.rotation @ other.rotation, self.apply(other.translation)
-        )
+        return Similarity(self.scale * other.scale, self.rotation @ other.rotation, self.apply(other.translation))
 
     def matrix(self) -> Float[np.ndarray, "4 4"]:
         """The homogeneous matrix that acts on column vectors."""
@@ -145,9 +143,7 @@ def fit_similarity(
             f"{np.count_nonzero(weights)} point pairs carry weight; a similarity needs at least 3; give more"
         )
     if not (np.isfinite(source).all() and np.isfinite(target).all()):
-        raise InputError(
-            "a point pair has NaN or infinite coordinates; finite numbers were expected; drop it"
-        )
+        raise InputError("a point pair has NaN or infinite coordinates; finite numbers were expected; drop it")
     weights = weights / weights.sum()
     source_mean, target_mean = weights @ source, weights @ target
     centred = source - source_mean
@@ -155,8 +151,7 @@ def fit_similarity(
     u, singular, vt = np.linalg.svd(covariance)
     if singular[1] <= COLLINEAR_TOLERANCE * singular[0]:
         raise InputError(
-            "the point pairs lie on one line or in one place; at least 3 that span a plane were expected; "
-            "spread them"
+            "the point pairs lie on one line or in one place; at least 3 that span a plane were expected; spread them"
         )
     sign = np.array([1.0, 1.0, np.linalg.det(u) * np.linalg.det(vt)])
     rotation = (u * sign) @ vt

@@ -117,9 +117,7 @@ def camera_from_view(
 def _axes(turn: float, height: float) -> Float[np.ndarray, "3 3"]:
     """Rows right, up and towards the viewer, for a viewer at these angles (radians)."""
     right = np.array([math.cos(turn), 0.0, -math.sin(turn)])
-    viewer = np.array(
-        [math.sin(turn) * math.cos(height), math.sin(height), math.cos(turn) * math.cos(height)]
-    )
+    viewer = np.array([math.sin(turn) * math.cos(height), math.sin(height), math.cos(turn) * math.cos(height)])
     return np.stack([right, np.cross(viewer, right), viewer])
 
 

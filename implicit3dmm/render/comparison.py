@@ -69,9 +69,7 @@ def fit_picture(
             name: visible_surface(mesh, camera=camera, size=panel, antialias=antialias)
             for name, mesh in (("scan", scan), ("fit", fit))
         }
-        rows.append(
-            [paint(seen["scan"]), paint(seen["fit"]), paint(seen[error_on], vertex_colors=scale(error_mm))]
-        )
+        rows.append([paint(seen["scan"]), paint(seen["fit"]), paint(seen[error_on], vertex_colors=scale(error_mm))])
     titles = ["Scan", "Fit", f"Distance, on the {error_on}"]
     panels = grid(rows, column_labels=titles)
     bar = color_bar(scale, height=min(panels.shape[0], 420))

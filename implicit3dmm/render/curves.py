@@ -78,9 +78,7 @@ def plot_curves(
         InputError: x and y of a series differ in length, or no series has a point that can be shown.
     """
     lines = {name: _points(name, *pair, log_y=log_y) for name, pair in series.items()}
-    shown = np.concatenate(
-        [np.zeros((0, 2)), *(line[np.isfinite(line).all(axis=1)] for line in lines.values())]
-    )
+    shown = np.concatenate([np.zeros((0, 2)), *(line[np.isfinite(line).all(axis=1)] for line in lines.values())])
     if len(shown) == 0:
         raise InputError(
             f"the {len(lines)} series of {title!r} hold no point to show; expected finite values"
@@ -104,9 +102,7 @@ def _points(name: str, x: ArrayLike, y: ArrayLike, *, log_y: bool) -> Points:
     """The series as points, with NaN where y cannot be shown."""
     x, y = np.asarray(x, dtype=np.float64).ravel(), np.asarray(y, dtype=np.float64).ravel()
     if len(x) != len(y):
-        raise InputError(
-            f"the series {name!r} has {len(x)} x and {len(y)} y values; expected as many of each"
-        )
+        raise InputError(f"the series {name!r} has {len(x)} x and {len(y)} y values; expected as many of each")
     return np.stack([x, np.where((y > 0) | (not log_y), y, np.nan)], axis=1)
 
 

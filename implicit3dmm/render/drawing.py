@@ -32,9 +32,7 @@ class Canvas:
 
     def line(self, points: Sequence[tuple[float, float]], *, color: Color = INK, width: float = 1.0) -> None:
         """A line through the points."""
-        self._draw.line(
-            _enlarged(points), fill=color, width=max(1, round(width * _ENLARGEMENT)), joint="curve"
-        )
+        self._draw.line(_enlarged(points), fill=color, width=max(1, round(width * _ENLARGEMENT)), joint="curve")
 
     def area(self, corners: Sequence[tuple[float, float]], *, color: Color) -> None:
         """A filled polygon."""
@@ -58,17 +56,13 @@ class Canvas:
         font = _font(round(size * _ENLARGEMENT))
         self._draw.text(_enlarged([place])[0], _drawable(text), fill=color, font=font, anchor=anchor)
 
-    def text_upright(
-        self, place: tuple[float, float], text: str, *, size: float = 14, color: Color = INK
-    ) -> None:
+    def text_upright(self, place: tuple[float, float], text: str, *, size: float = 14, color: Color = INK) -> None:
         """Text that reads upwards, its middle line at the place."""
         width, height = round(text_width(text, size=size)) + 4, round(size * 1.5)
         label = Canvas((width, height))
         label.text((width / 2, height / 2), text, size=size, color=color, anchor="mm")
         corner = _enlarged([(place[0] - height / 2, place[1] - width / 2)])[0]
-        self._image.paste(
-            label._image.transpose(Image.Transpose.ROTATE_90), (round(corner[0]), round(corner[1]))
-        )
+        self._image.paste(label._image.transpose(Image.Transpose.ROTATE_90), (round(corner[0]), round(corner[1])))
 
     def picture(self) -> UInt8[np.ndarray, "h w 3"]:
         """What has been drawn."""

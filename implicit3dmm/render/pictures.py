@@ -18,9 +18,7 @@ LINE_HEIGHT = 1.5
 """Height of a line of text, in font sizes."""
 
 
-def strip(
-    images: Sequence[Picture], labels: Sequence[str] = (), *, gap: int = 8, font_size: float = 16
-) -> Picture:
+def strip(images: Sequence[Picture], labels: Sequence[str] = (), *, gap: int = 8, font_size: float = 16) -> Picture:
     """Pictures in one row, each with its label above; see `grid`."""
     return grid([images], column_labels=labels, gap=gap, font_size=font_size)
 
@@ -83,9 +81,7 @@ def with_margin(picture: Picture, margin: int) -> Picture:
     return sheet
 
 
-def text_block(
-    paragraphs: Sequence[str], *, width: int, font_size: float = 15, color: Color = INK
-) -> Picture:
+def text_block(paragraphs: Sequence[str], *, width: int, font_size: float = 15, color: Color = INK) -> Picture:
     """Paragraphs of text, their lines broken to `width` pixels."""
     lines = [line for paragraph in paragraphs for line in wrap(paragraph, width=width, size=font_size)]
     step = font_size * LINE_HEIGHT
@@ -107,16 +103,13 @@ def write_png(path: str | Path, picture: UInt8[np.ndarray, "h w c"]) -> None:
     """
     if picture.ndim != 3 or picture.shape[2] not in (3, 4) or picture.dtype != np.uint8 or picture.size == 0:
         raise InputError(
-            f"an array {picture.shape} of {picture.dtype} is no picture; "
-            "expected (h, w, 3) or (h, w, 4) of uint8"
+            f"an array {picture.shape} of {picture.dtype} is no picture; expected (h, w, 3) or (h, w, 4) of uint8"
         )
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
 
 
-def _check(
-    rows: Sequence[Sequence[Picture]], *, column_labels: Sequence[str], row_labels: Sequence[str]
-) -> None:
+def _check(rows: Sequence[Sequence[Picture]], *, column_labels: Sequence[str], row_labels: Sequence[str]) -> None:
     pictures = [picture for row in rows for picture in row]
     if not pictures:
         raise InputError("no pictures were given to put together; expected at least one")
@@ -126,9 +119,7 @@ def _check(
     columns = max(len(row) for row in rows)
     for what, labels, count in (("column", column_labels, columns), ("row", row_labels, len(rows))):
         if labels and len(labels) != count:
-            raise InputError(
-                f"{len(labels)} {what} labels were given for {count} {what}s; expected one for each"
-            )
+            raise InputError(f"{len(labels)} {what} labels were given for {count} {what}s; expected one for each")
 
 
 def _label(text: str, *, length: int, font_size: float) -> Picture:

@@ -28,9 +28,7 @@ def trace_mesh(mesh: Mesh, camera: Camera, *, size: tuple[int, int], antialias: 
     """
     vertices = camera.to_view(mesh.vertices)
     columns, rows = camera.sample_window(mesh.vertices, size, antialias)
-    origins, directions = _rays(
-        camera, float(vertices[:, 2].max()), columns, rows, size=size, antialias=antialias
-    )
+    origins, directions = _rays(camera, float(vertices[:, 2].max()), columns, rows, size=size, antialias=antialias)
     hits = _scene(vertices, mesh.faces).run(origins, directions, output=1)
     ray = np.flatnonzero(hits["primID"] >= 0)
     u, v = hits["u"][ray], hits["v"][ray]

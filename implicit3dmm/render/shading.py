@@ -26,9 +26,7 @@ def _unit(x: float, y: float, z: float) -> list[float]:
 _LAMP_DIRECTIONS = np.array(
     [_unit(-0.55, 0.60, 0.70), _unit(0.85, 0.05, 0.55), _unit(0.45, 0.45, -0.75)], dtype=np.float32
 )
-_LAMP_COLORS = np.array(
-    [[0.930, 0.893, 0.837], [0.185, 0.202, 0.220], [0.350, 0.350, 0.350]], dtype=np.float32
-)
+_LAMP_COLORS = np.array([[0.930, 0.893, 0.837], [0.185, 0.202, 0.220], [0.350, 0.350, 0.350]], dtype=np.float32)
 _SKY = np.array([0.180, 0.186, 0.190], dtype=np.float32)
 _GROUND = np.array([0.128, 0.106, 0.093], dtype=np.float32)
 _GLOSS = 0.07

@@ -84,9 +84,7 @@ def plane_normals(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
     return vectors[:, :, 0]
 
 
-def _normals_towards_viewer(
-    cloud: Mesh, camera: Camera
-) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, " n"]]:
+def _normals_towards_viewer(cloud: Mesh, camera: Camera) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, " n"]]:
     """Unit normals in the camera's frame, and whether the cloud's own normal looks away from the viewer."""
     given = np.zeros_like(cloud.vertices) if cloud.normals is None else cloud.normals
     missing = ~given.any(axis=1)

@@ -13,9 +13,7 @@ def rng():
 
 
 def random_similarity(rng):
-    return Similarity(
-        rng.uniform(0.01, 50), Rotation.from_quat(rng.normal(size=4)).as_matrix(), rng.normal(0, 30, 3)
-    )
+    return Similarity(rng.uniform(0.01, 50), Rotation.from_quat(rng.normal(size=4)).as_matrix(), rng.normal(0, 30, 3))
 
 
 def assert_same(a, b, tolerance=1e-9):

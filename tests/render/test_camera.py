@@ -75,16 +75,12 @@ def test_a_vanishing_field_of_view_approaches_the_orthographic_view():
     points = np.random.default_rng(0).uniform(*BOUNDS, size=(50, 3))
     narrow, flat = (camera_from_view("three_quarter", BOUNDS, field_of_view=f) for f in (1e-3, 0))
     assert math.isinf(flat.distance)
-    np.testing.assert_allclose(
-        narrow.project(points, (200, 300)), flat.project(points, (200, 300)), atol=0.01
-    )
+    np.testing.assert_allclose(narrow.project(points, (200, 300)), flat.project(points, (200, 300)), atol=0.01)
 
 
 def test_the_view_does_not_depend_on_the_scenes_unit():
     points = np.random.default_rng(0).uniform(*BOUNDS, size=(50, 3))
-    small, large = (
-        camera_for_points("front", points * unit).project(points * unit, (99, 77)) for unit in (1, 200)
-    )
+    small, large = (camera_for_points("front", points * unit).project(points * unit, (99, 77)) for unit in (1, 200))
     np.testing.assert_allclose(small[:, :2], large[:, :2])
 
 

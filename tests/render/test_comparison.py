@@ -69,9 +69,7 @@ def test_one_row_for_each_view_and_a_caption_below():
     errors = np.zeros(len(shape.vertices))
     three = pictured(shape, shape, errors, views=("front", "profile", "back"))
     two = pictured(shape, shape, errors, views=("front", "profile"))
-    told = pictured(
-        shape, shape, errors, views=("front", "profile"), caption=["median 0.4 mm", "95 % below 1.2 mm"]
-    )
+    told = pictured(shape, shape, errors, views=("front", "profile"), caption=["median 0.4 mm", "95 % below 1.2 mm"])
     assert three.shape[0] - two.shape[0] == PANEL[1] + GAP
     assert told.shape[0] > two.shape[0] + 40
     np.testing.assert_array_equal(told[: two.shape[0] - MARGIN], two[:-MARGIN])

@@ -38,10 +38,7 @@ def test_each_series_has_its_colour_and_larger_values_are_higher():
 def test_equal_ratios_are_equal_distances_on_a_logarithmic_axis():
     x = np.arange(200)
     series = {str(level): (x, np.full(200, float(level))) for level in (1, 100)}
-    rows = [
-        inked(chart({**series, "mid": (x, np.full(200, 10.0))}, log_y=True), c)[0].mean()
-        for c in (BLUE, ORANGE)
-    ]
+    rows = [inked(chart({**series, "mid": (x, np.full(200, 10.0))}, log_y=True), c)[0].mean() for c in (BLUE, ORANGE)]
     green = inked(chart({**series, "mid": (x, np.full(200, 10.0))}, log_y=True), (0, 158, 115))[0].mean()
     assert green == pytest.approx(np.mean(rows), abs=1)
 

@@ -97,9 +97,7 @@ def test_a_written_picture_is_read_back_unchanged_and_its_bytes_are_equal(tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
-@pytest.mark.parametrize(
-    "picture", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
-)
+@pytest.mark.parametrize("picture", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
 def test_what_is_no_picture_is_not_written(tmp_path, picture):
     with pytest.raises(InputError, match="no picture"):
         write_png(tmp_path / "a.png", picture)

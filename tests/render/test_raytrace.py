@@ -87,9 +87,7 @@ def test_a_vertex_whose_normals_cancel_takes_the_faces_own():
     two_sided = Mesh(np.array([[-1.0, -1, 0], [1, -1, 0], [0, 1, 0]]), np.array([[0, 1, 2], [0, 2, 1]]))
     seen = trace_mesh(two_sided, camera_from_view("front", BOX), size=(20, 20), antialias=1)
     assert len(seen.depth) > 0
-    np.testing.assert_allclose(
-        np.abs(seen.normals), np.broadcast_to([0, 0, 1], seen.normals.shape), atol=1e-6
-    )
+    np.testing.assert_allclose(np.abs(seen.normals), np.broadcast_to([0, 0, 1], seen.normals.shape), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,7 @@ def test_painted_data_facing_the_viewer_show_their_colour_unchanged():
 
 
 def test_slopes_of_painted_data_are_darker_but_keep_their_hue():
-    picture = render(
-        sphere(), camera=FRONT, size=(101, 101), vertex_colors=painted(sphere(), [0.8, 0.4, 0.2])
-    )
+    picture = render(sphere(), camera=FRONT, size=(101, 101), vertex_colors=painted(sphere(), [0.8, 0.4, 0.2]))
     slope = picture[50, 12].astype(float)
     assert (slope < 0.85 * picture[50, 50]).all()
     assert slope[0] > slope[1] > slope[2]

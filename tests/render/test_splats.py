@@ -90,9 +90,7 @@ def test_normals_that_look_away_mark_the_back_and_missing_ones_never_do():
     points = square(0.0)
     normals = np.tile([0.0, 0, -1], (len(points), 1))
     normals[: len(points) // 2] = 0
-    seen = splat_points(
-        Mesh(points, None, normals), camera_from_view("front", BOX), size=(60, 60), antialias=1
-    )
+    seen = splat_points(Mesh(points, None, normals), camera_from_view("front", BOX), size=(60, 60), antialias=1)
     np.testing.assert_array_equal(seen.inside, seen.vertices[:, 0] >= len(points) // 2)
     np.testing.assert_allclose(seen.normals, np.broadcast_to([0, 0, 1], seen.normals.shape), atol=1e-6)
 

@@ -32,9 +32,7 @@ def test_log_ticks_are_decades_or_where_few_ones_twos_and_fives():
     np.testing.assert_allclose(log_ticks(1.1, 1.9), [1.2, 1.4, 1.6, 1.8])
 
 
-@pytest.mark.parametrize(
-    ("value", "limit"), [(1, 1), (1.01, 1.5), (0.0621, 0.08), (83, 100), (2.0000000001, 2)]
-)
+@pytest.mark.parametrize(("value", "limit"), [(1, 1), (1.01, 1.5), (0.0621, 0.08), (83, 100), (2.0000000001, 2)])
 def test_a_limit_is_the_next_round_number(value, limit):
     assert round_limit(value) == pytest.approx(limit)
 

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from implicit3dmm.geometry.alignment_target import AlignmentTarget
+from implicit3dmm.geometry.pointcloud import OrientedCloud, estimate_normals, thin_points
+from implicit3dmm.geometry.pose_refinement import refine_pose
+from implicit3dmm.geometry.similarity import Similarity
+
+# A blob whose shape has two modes: f(direction) = base + c0 * first + c1 * second, all smooth on the sphere.
+FIRST, SECOND = np.array([1.0, 0.4, 0.0]), np.array([0.0, -0.6, 0.8])
+
+
+def blob(directions, coefficients):
+    x, y, z = directions.T
+    reach = 0.5 + 0.08 * x * y + 0.1 * z**3 + 0.06 * x * z * z + 0.05 * np.sin(3 * y)
+    bumps = np.stack([np.sin(2 * directions @ FIRST) * x, np.cos(3 * directions @ SECOND) * y])
+    return reach + 0.02 * np.tensordot(coefficients, bumps, axes=1)
+
+
+def directions(count, rng):
+    points = rng.normal(size=(20 * count, 3))
+    points = thin_points(points / np.linalg.norm(points, axis=1, keepdims=True), count, rng=rng)
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def target(modes, rng):
+    rays = directions(3000, rng)
+    points = rays * blob(rays, np.zeros(2))[:, None]
+    normals = estimate_normals(points)
+    normals *= np.sign((normals * rays).sum(axis=1, keepdims=True))
+    cosine = (normals * rays).sum(axis=1)
+    scaled = np.stack([cosine * (blob(rays, mode) - blob(rays, np.zeros(2))) for mode in np.eye(2)])
+    face = rays[:, 2] > 0.3
+    return AlignmentTarget(points, normals, face, rays[:, 1] < -0.8, scaled[:modes])
+
+
+def scan(coefficients, truth, rng):
+    rays = directions(3000, rng)
+    points = truth.inverse().apply(rays * blob(rays, np.array(coefficients))[:, None])
+    return OrientedCloud(points, estimate_normals(points))
+
+
+def start_near(truth, rng):
+    axis = rng.normal(size=3)
+    turn = Rotation.from_rotvec(np.radians(15) * axis / np.linalg.norm(axis)).as_matrix()
+    return Similarity(1.08, turn, np.array([0.03, -0.02, 0.04])).compose(truth)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(11)
+
+
+@pytest.fixture
+def truth(rng):
+    return Similarity(0.8, Rotation.from_quat(rng.normal(size=4)).as_matrix(), rng.normal(size=3))
+
+
+def test_pose_and_shape_are_found_together(rng, truth):
+    found = refine_pose(
+        scan([1.5, -1.0], truth, rng), target(2, rng), start_near(truth, rng), scale_range=(0.1, 9), rng=rng
+    )
+    assert found.similarity.angle_to(truth) < 1
+    assert found.similarity.scale == pytest.approx(truth.scale, rel=0.01)
+    np.testing.assert_allclose(found.coefficients, [1.5, -1.0], atol=0.3)
+    assert found.residual < 0.003
+    assert found.inlier_share == 1
+
+
+def test_a_rigid_template_fits_another_shape_worse(rng, truth):
+    other = scan([2.0, -1.5], truth, rng)
+    fits = [
+        refine_pose(other, target(modes, rng), start_near(truth, rng), scale_range=(0.1, 9), rng=rng)
+        for modes in (0, 2)
+    ]
+    assert fits[0].coefficients.shape == (0,)
+    assert fits[1].score > fits[0].score
+    assert fits[1].similarity.angle_to(truth) < fits[0].similarity.angle_to(truth)
+
+
+def test_the_scale_stays_in_its_range(rng, truth):
+    found = refine_pose(
+        scan([0, 0], truth, rng), target(2, rng), start_near(truth, rng), scale_range=(0.85, 0.9), rng=rng
+    )
+    assert found.similarity.scale == pytest.approx(0.85)
