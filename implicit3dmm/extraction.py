@@ -11,7 +11,7 @@ from implicit3dmm.geometry.isosurface import extract as extract_level_set
 from implicit3dmm.latents import Codes
 from implicit3dmm.models import HeadModel, evaluate_in_chunks
 
-LIPSCHITZ = 1.5
+LIPSCHITZ = 2.0
 """Slope that a trained field is trusted not to exceed between a block's centre and the surface; a true distance has 1.
 `Extraction.steepest` says what was seen, and `band="dense"` needs no such trust."""
 
@@ -44,6 +44,19 @@ def extract(
     return extract_field(
         conditioned, model.field.bounds, resolution=resolution, band=band, lipschitz=lipschitz, device=model.device
     )
+
+
+def cautions(extraction: Extraction) -> list[str]:
+    """What may be wrong with an extracted mesh, one sentence each; none for nearly all."""
+    said = []
+    if extraction.lipschitz is not None and extraction.steepest > extraction.lipschitz:
+        said.append(
+            f"the field's slope reached {extraction.steepest:.2f}, above the bound {extraction.lipschitz:g} that the "
+            "mesh relies on; pieces may be missing, which a dense extraction would show"
+        )
+    if extraction.touches_bounds:
+        said.append("the surface reaches the model's box and was closed there; look at the result")
+    return said
 
 
 def extract_field(

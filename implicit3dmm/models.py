@@ -192,6 +192,8 @@ def load_codes(path: str | Path, model: HeadModel) -> Codes:
             codes = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is no whole file of codes ({error}); fit the scan again") from None
+    if made_by is None:
+        raise InputError(f"{path} holds no codes; a file codes.safetensors of a fit or a sample was expected; give one")
     if made_by != model.name:
-        raise InputError(f"{path} holds codes of {made_by or 'no model'}, not of {model.name}; use --model {made_by}")
+        raise InputError(f"{path} holds codes of the model {made_by}, not of {model.name}; give --model {made_by}")
     return codes

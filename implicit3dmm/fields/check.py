@@ -38,7 +38,7 @@ def check_field(field: Field, *, generator: torch.Generator, points: int = 48, s
     """Holds a field to the axioms of `Field` and `ConditionedField`, one after the other.
 
     - interface: specs and bounds make sense, shapes and dtypes are as declared, no points give no values.
-    - mode: values depend neither on train/eval mode nor on the calls before.
+    - mode: values depend neither on train/eval mode, nor on recording gradients, nor on the calls before.
     - pointwise: the value at a point depends neither on the other points, nor on their order, nor on the chunk.
     - batch: it depends neither on the other shapes of the batch nor on their order.
     - condition: codes are read by `condition` alone, and gradients reach each of them.
@@ -56,8 +56,8 @@ def check_field(field: Field, *, generator: torch.Generator, points: int = 48, s
       network that also sees absolute coordinates may be asymmetric.
 
     A copy in float64 is checked. Its weights are those of `field`, except that a tensor of zeros gets small random
-    values: layers that start at zero hide what lies behind them. The suite takes about 40,000 evaluations with
-    gradients, so build a large architecture at small sizes.
+    values: layers that start at zero hide what lies behind them. The suite takes some 20,000 evaluations, most of them
+    with gradients, so build a large architecture at small sizes.
 
     Args:
         field: fresh or trained.

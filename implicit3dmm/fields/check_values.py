@@ -19,9 +19,11 @@ def interface(case: Case) -> Problems:
         yield f"latent_specs names {names}; expected at least one code, each under its own name"
     if not all(start < end for start, end in zip(low, high, strict=True)):
         yield f"the bounds {case.field.bounds} hold nothing; expected the low corner, then the high one"
-    conditioned, points = case.condition(), case.points
-    sdf, gradient = conditioned.sdf_and_gradient(points)
+    conditioned, points = case.condition(), case.points.clone()
     yield misfit(conditioned.sdf(points), points.shape[:2], points, "sdf")
+    if not torch.equal(points, case.points):
+        yield "sdf changes the points that it is given"
+    sdf, gradient = conditioned.sdf_and_gradient(points)
     yield misfit(conditioned.sdf(points[:, :0]), (len(points), 0), points, "sdf of no points")
     yield misfit(sdf, points.shape[:2], points, "the value of sdf_and_gradient")
     yield misfit(gradient, points.shape, points, "the gradient of sdf_and_gradient")
@@ -31,12 +33,11 @@ def interface(case: Case) -> Problems:
 
 def pointwise(case: Case) -> Problems:
     """The value at a point does not depend on the other points, their order or the chunk."""
-    conditioned, points = case.condition(), case.points.clone()
+    conditioned, points = case.condition(), case.points
     whole, count = conditioned.sdf(points), points.shape[1]
-    if not torch.equal(points, case.points):
-        yield "sdf changes the points that it is given"
     for size in (1, 5, count - 1):
-        chunks = torch.cat([conditioned.sdf(chunk) for chunk in points.split(size, dim=1)], dim=1)
+        with torch.no_grad():  # as the extraction does
+            chunks = torch.cat([conditioned.sdf(chunk) for chunk in points.split(size, dim=1)], dim=1)
         yield difference(chunks, whole, f"values change when points come in chunks of {size}")
     backwards = conditioned.sdf(points.flip(1)).flip(1)
     yield difference(backwards, whole, "values change with the order of the points")
@@ -54,10 +55,13 @@ def batch(case: Case) -> Problems:
 
 
 def mode(case: Case) -> Problems:
-    """Values depend neither on train/eval mode nor on the calls before."""
+    """Values depend neither on train/eval mode, nor on recording gradients, nor on the calls before."""
     case.field.train()
     before = case.condition().sdf(case.points)
     yield difference(case.condition().sdf(case.points), before, "a second call gives other values")
+    with torch.no_grad():
+        silent = case.condition().sdf(case.points)
+    yield difference(silent, before, "other values where no gradients are recorded")
     case.field.eval()
     yield difference(case.condition().sdf(case.points), before, "eval mode gives other values than train mode")
 

@@ -70,7 +70,10 @@ class DeepSDF(Field):
         return ConditionedDeepSDF(self, self.first_code(code), self.middle_code(code))
 
     def _start_as_sphere(self) -> None:
-        """Starts near the distance to a sphere of 0.5 (Atzmon and Lipman 2020, section 5)."""
+        """Starts near the distance to a ball about the origin (Atzmon and Lipman 2020, section 5).
+
+        Its radius would be 0.5 with ReLU; the bend of Softplus makes it smaller, the more so the deeper the network.
+        """
         for layer in (self.first, *self.hidden, self.middle_point):
             nn.init.normal_(layer.weight, 0, (2 / layer.out_features) ** 0.5)
         for layer in (self.first_code, self.middle_code):
@@ -84,7 +87,7 @@ class DeepSDF(Field):
 class ConditionedDeepSDF(ConditionedField):
     """DeepSDF for `b` given shapes."""
 
-    def __init__(self, model: DeepSDF, first_bias: Float[Tensor, "b 1 w"], middle_bias: Float[Tensor, "b 1 w"]):
+    def __init__(self, model: DeepSDF, first_bias: Float[Tensor, "b 1 w"], middle_bias: Float[Tensor, "b 1 v"]):
         self.model = model
         self._first_bias = first_bias
         self._middle_bias = middle_bias

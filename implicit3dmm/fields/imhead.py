@@ -243,11 +243,12 @@ class ConditionedImHead(ConditionedField):
         return torch.einsum("rkf,rk->rf", features, weights.flatten(0, 1)).unflatten(0, (batch, count))
 
 
-def compact_weights(distance: Float[Tensor, "*n {k+1}"], sigma: float) -> Float[Tensor, "*n k"]:
-    """Blend weights with compact support, from the sorted distances to the k + 1 nearest anchors.
+def compact_weights(distance: Float[Tensor, "*n m"], sigma: float) -> Float[Tensor, "*n m-1"]:
+    """Blend weights with compact support, from the distances to the m = k + 1 nearest anchors in rising order.
 
-    Proportional to (exp(-d_j / sigma) - exp(-d_(k+1) / sigma))^2: the weight and its gradient vanish where an
-    anchor stops being among the k nearest, so neighbours change without a jump and evaluating k networks is exact.
+    Proportional to (exp(-d_j / sigma) - exp(-d_m / sigma))^2. An anchor's weight and its gradient vanish where it
+    stops being among the k nearest, so evaluating k networks is exact and nothing jumps. The other weights know d_m
+    too, and its gradient jumps where the m-th anchor changes: there the field is continuous with a faint crease.
     """
     decay = torch.exp((distance[..., :1].detach() - distance) / sigma)
     raw = (decay[..., :-1] - decay[..., -1:]).square() + 1e-12
@@ -285,7 +286,10 @@ class FusionNet(nn.Module):
     """Signed distance from a point and its blended features (Eqn 6)."""
 
     def __init__(self, feature_dim: int, width: int, layers: int):
-        """Starts near the distance to a sphere of 0.5 (Atzmon and Lipman 2020, section 5)."""
+        """Starts near the distance to a ball about the origin (Atzmon and Lipman 2020, section 5).
+
+        Its radius would be 0.5 with ReLU; the bend of Softplus makes it smaller, the more so the deeper the network.
+        """
         super().__init__()
         self.point = nn.Linear(3, width)
         self.features = nn.Linear(feature_dim, width, bias=False)

@@ -1,0 +1,136 @@
+"""implicit3dmm fit: scans in, codes, meshes and reports out."""
+
+import json as json_format
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from implicit3dmm.cli.common import Device, open_device, output_folder, progress, tell
+
+
+def fit(
+    scans: Positional[Annotated[tuple[Path, ...], arg(metavar="SCAN ...")]],
+    /,
+    out: Path,
+    model: str = "imhead",
+    unit: str = "auto",
+    transform: Annotated[Path | None, arg(metavar="PATH")] = None,
+    landmarks: Annotated[Path | None, arg(metavar="PATH")] = None,
+    resolution: int = 256,
+    steps: int = 250,
+    seed: int = 0,
+    device: Device = "auto",
+    json: bool = False,
+) -> int:
+    """Fits a model to head scans.
+
+    For each scan the folder gets mesh.ply (the fitted head in the scan's own frame), codes.safetensors, report.json
+    and picture.png; of several scans each gets a folder of its own, named after its file. A scan that cannot be used
+    is named, and the others are fitted all the same.
+
+    Args:
+        scans: Scans: .ply .obj .stl .glb .off .xyz .npy .npz, meshes or points, any pose and unit.
+        out: Folder for the results.
+        model: Released model or weights file.
+        unit: Unit of the scans: auto, mm, cm, m, or millimetres per unit.
+        transform: File with a 4 x 4 matrix from the scan to the canonical frame (.txt, .npy or .json).
+        landmarks: File with the 68 iBUG landmarks in the scan's frame, nan for unknown ones (.txt, .npy or .json).
+        resolution: Cells along the longest side of the mesh's box.
+        steps: Steps of the solver.
+        seed: Seed of the choice of points.
+        device: Where to compute.
+        json: Print the report as JSON and nothing else; of several scans a list of reports in their order.
+    """
+    from implicit3dmm.errors import InputError
+    from implicit3dmm.evaluation.results import plain_json
+    from implicit3dmm.fitting import FitConfig
+    from implicit3dmm.fitting import fit as fit_scan
+    from implicit3dmm.fitting.files import read_landmarks, read_transform, save_fit
+    from implicit3dmm.models import load_model
+
+    folders = _folders(scans, out)
+    config = FitConfig(seed=seed, steps=steps)
+    config.validate()
+    pose = {
+        "transform": read_transform(transform) if transform else None,
+        "landmarks": read_landmarks(landmarks) if landmarks else None,
+    }
+    loaded = load_model(model, device=open_device(device))
+
+    def fit_into(folder: Path, scan: Path) -> dict[str, Any]:
+        options = {"unit": _unit(unit), "config": config, "resolution": resolution, **pose}
+        with output_folder(folder):
+            result = fit_scan(scan, loaded, progress=progress(f"fitting {scan.name}"), **options)
+            save_fit(result, folder)
+        return result.report
+
+    reports = []
+    for scan, folder in zip(scans, folders, strict=True):
+        try:
+            report = fit_into(folder, scan)
+        except InputError as error:
+            if len(scans) == 1:
+                raise
+            tell(f"{scan}: {error}")
+            report = {"scan": {"file": str(scan)}, "refused": str(error)}
+        reports.append(report)
+        if not json and "refused" not in report:
+            print(summary(report, folder))
+    if json:
+        document = plain_json(reports if len(scans) > 1 else reports[0])
+        print(json_format.dumps(document, allow_nan=False, indent=1))
+    return 2 if any("refused" in report for report in reports) else 0
+
+
+def summary(report: dict[str, Any], folder: Path) -> str:
+    """What a person wants to know of a fit, in a few lines."""
+    error, mesh, seconds = report["error"], report["mesh"], report["seconds"]
+    lines = [
+        f"{report['scan']['file']}: {report['scan']['points']} points, fitted with {report['model']}",
+        *(f"  assumed: {text}" for text in report["assumptions"]),
+        *(f"  warning: {text}" for text in report["warnings"]),
+        *error_lines(error),
+        f"  mesh: {mesh['vertices']} vertices, {'watertight' if mesh['watertight'] else 'not watertight'}; "
+        f"size {report['alignment']['size']:.2f} of an average adult",
+        f"  {seconds['total']:.1f} s ({seconds['processor']:.1f} processor seconds); results in {folder}",
+    ]
+    return "\n".join(lines)
+
+
+def error_lines(error: dict[str, float]) -> list[str]:
+    """The figures of a fit's distances."""
+    if "scan_mean_mm" not in error:
+        return ["  no point of the scan lies near the fit"]
+    return [
+        f"  distance of the scan to the fit, above the neck: mean {error['scan_mean_mm']:.2f} mm, "
+        f"median {error['scan_median_mm']:.2f}, 95 % below {error['scan_p95_mm']:.2f}"
+        f" ({error['left_out']:.0%} of the points left out as further than 20 mm)"
+    ]
+
+
+def _folders(scans: tuple[Path, ...], out: Path) -> list[Path]:
+    """Where the results of each scan go.
+
+    Raises:
+        InputError: no scan is given, or two would share a folder.
+    """
+    from implicit3dmm.errors import InputError
+
+    if not scans:
+        raise InputError("no scan is given; name one or more files: implicit3dmm fit SCAN ... --out DIR")
+    names = [scan.stem for scan in scans]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(
+            f"two scans are called {twice!r}; each gets a folder of that name in {out}; fit them one by one"
+        )
+    return [out / name for name in names] if len(scans) > 1 else [out]
+
+
+def _unit(text: str) -> str | float:
+    """A unit's name, or millimetres per unit."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,59 @@
+"""implicit3dmm sample: new heads from a model's prior."""
+
+from pathlib import Path
+
+from implicit3dmm.cli.common import Device, open_device, output_folder, progress, tell
+
+
+def sample(
+    out: Path,
+    count: int = 6,
+    model: str = "imhead",
+    temperature: float = 0.7,
+    resolution: int = 192,
+    seed: int = 0,
+    device: Device = "auto",
+) -> int:
+    """Draws new heads: meshes and codes of each, and one picture of all.
+
+    Args:
+        out: Folder for the results.
+        count: Number of heads.
+        model: Released model or weights file.
+        temperature: Standard deviations are scaled by it: 0 gives the mean head, 1 the training population.
+        resolution: Cells along the longest side of the meshes' box.
+        seed: Seed of the draws; equal seeds give equal heads.
+        device: Where to compute.
+    """
+    import torch
+
+    from implicit3dmm.errors import InputError
+    from implicit3dmm.extraction import cautions, extract
+    from implicit3dmm.files import staged_folder
+    from implicit3dmm.geometry.mesh import write_mesh
+    from implicit3dmm.models import load_model, save_codes
+    from implicit3dmm.render import camera_for_points, grid, render, write_png
+
+    if count < 1 or not 0 <= temperature < float("inf") or not 0 <= seed < 2**63:
+        raise InputError(
+            f"count {count}, temperature {temperature}, seed {seed}: give at least 1 head, and a temperature and a "
+            "seed of 0 or more"
+        )
+    loaded = load_model(model, device=open_device(device))
+    drawn = loaded.prior.sample(count, temperature=temperature, generator=torch.Generator().manual_seed(seed))
+    rows = []
+    with output_folder(out), staged_folder(out) as folder:
+        for number in progress("sampling")(range(count)):
+            codes = {name: table[number : number + 1] for name, table in drawn.items()}
+            extraction = extract(loaded, codes, resolution=resolution)
+            for caution in cautions(extraction):
+                tell(f"head {number}: {caution}")
+            mesh = extraction.mesh
+            write_mesh(folder / f"head_{number:03d}.ply", mesh)
+            save_codes(folder / f"head_{number:03d}.safetensors", codes, model=loaded.name)
+            views = ("front", "three_quarter")
+            rows.append([render(mesh, camera=camera_for_points(v, mesh.vertices), size=(240, 290)) for v in views])
+        columns = [image for row in rows for image in row]
+        write_png(folder / "heads.png", grid([columns[i : i + 6] for i in range(0, len(columns), 6)]))
+    print(f"{count} heads in {out}, canonical frame, 1 unit = 200 mm")
+    return 0

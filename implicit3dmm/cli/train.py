@@ -1,0 +1,55 @@
+"""implicit3dmm train: a model from a corpus."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from implicit3dmm.cli.common import Device, open_device, progress, run_folder
+
+
+def train(
+    config: Positional[Annotated[str, arg(metavar="CONFIG")]],
+    overrides: Positional[Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")]] = (),
+    /,
+    *,
+    corpus: Path = Path("corpora/base"),
+    out: Path = Path("runs/model"),
+    resume: bool = False,
+    explain: bool = False,
+    device: Device = "auto",
+) -> int:
+    """Trains a model; the run folder gets config, checkpoints, metrics, the loss curve and model.safetensors.
+
+    Args:
+        config: YAML file, or a shipped one such as imhead/tiny, imhead/base, deepsdf/base.
+        overrides: Changes to the config, such as training.steps=2000 field.blend.neighbours=8.
+        corpus: Folder that 'implicit3dmm corpus' made.
+        out: Run folder.
+        resume: Go on from the folder's last checkpoint.
+        explain: List the keys of the config with their meaning, and train nothing.
+        device: Where to compute.
+    """
+    from implicit3dmm.config import describe, load_config
+    from implicit3dmm.data.corpus import Corpus
+    from implicit3dmm.errors import InputError
+    from implicit3dmm.resources import config_file
+    from implicit3dmm.training import RunConfig, Trainer
+    from implicit3dmm.training.curve import draw_curve
+
+    settings = load_config(RunConfig, config_file("", config), overrides)
+    if explain:
+        print(describe(RunConfig))
+        return 0
+    if (out / "checkpoint.safetensors").exists() and not resume:
+        raise InputError(f"{out} holds a run already; add --resume to go on with it, or choose another folder")
+    samples = Corpus(corpus)
+    with run_folder(out, keeps="checkpoint.safetensors", advice="--resume goes on from the last checkpoint"):
+        trainer = Trainer(settings, samples, out, device=open_device(device))
+        if resume:
+            trainer.resume()
+        trainer.train(progress=progress("steps"))
+        draw_curve(out)
+    weights = out / "model.safetensors"
+    print(f"{weights}: {trainer.step} steps in {trainer.seconds:.0f} s; fit with --model {weights}")
+    return 0

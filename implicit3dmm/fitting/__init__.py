@@ -1,0 +1,6 @@
+"""Fitting: from a raw scan to codes and a mesh."""
+
+from implicit3dmm.fitting.config import FitConfig
+from implicit3dmm.fitting.fit import HeadFit, fit
+
+__all__ = ["FitConfig", "HeadFit", "fit"]
