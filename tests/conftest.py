@@ -1,9 +1,14 @@
 """What tests of several folders share."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from implicit3dmm.data.corpus import Corpus, build_corpus
 from implicit3dmm.data.recipe import Recipe
+from implicit3dmm.data.sources import HeadSource, open_source
+from implicit3dmm.heads.template import HeadTemplate
 
 TINY = Recipe(seed=5, train=6, validation=1, test=1, surface_points=1024, distance_points=1024)
 
@@ -12,3 +17,24 @@ TINY = Recipe(seed=5, train=6, validation=1, test=1, surface_points=1024, distan
 def tiny_corpus(tmp_path_factory) -> Corpus:
     """Eight neutral heads with 1024 points of each kind; read it, never write into its folder."""
     return build_corpus(TINY, tmp_path_factory.mktemp("corpus") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def makehuman() -> HeadSource:
+    """The built-in source."""
+    return open_source("makehuman")
+
+
+@pytest.fixture(scope="session")
+def template(makehuman) -> HeadTemplate:
+    """The built-in head."""
+    return makehuman.template
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Data that the project may not carry: the folder IMPLICIT3DMM_DATA, or shared/data beside the repository."""
+    folder = Path(os.environ.get("IMPLICIT3DMM_DATA") or Path(__file__).parents[2] / "shared/data")
+    if not folder.is_dir():
+        pytest.skip("needs data that the project may not carry: set IMPLICIT3DMM_DATA to their folder")
+    return folder

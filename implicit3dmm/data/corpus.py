@@ -12,8 +12,6 @@ when they are written, so that a training batch reads one contiguous block of ea
 import hashlib
 import json
 import shutil
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from implicit3dmm.config import from_mapping
+from implicit3dmm.data.npz import read_npz
 from implicit3dmm.data.recipe import SPLITS, Head, Recipe, generate
 from implicit3dmm.data.sources import HeadSource, open_source
 from implicit3dmm.errors import InputError
@@ -131,9 +130,8 @@ class Corpus:
     def _read_table(self, name: str, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
         path = self.folder / f"{name}.npz"
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return {column: file[column] for column in columns}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            return read_npz(path, columns)
+        except ValueError as error:
             raise InputError(f"{path} cannot be read ({error}); build the corpus again") from None
 
     def verify(self) -> None:

@@ -57,6 +57,8 @@ class Recipe:
         """Raises InputError on a value out of range."""
         if self.source not in source_names():
             raise InputError(f"source: no head source {self.source!r}; there are {', '.join(source_names())}")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; give at least 0")
         if min(self.train, self.validation, self.test) < 0 or self.subjects == 0:
             raise InputError("train, validation, test: give counts of at least 0 that are not all 0")
         if min(self.surface_points, self.distance_points) < 1:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -23,6 +23,7 @@ class Subject:
     """Such as years, sex and ancestry; the source says which."""
 
 
+@runtime_checkable
 class HeadSource(Protocol):
     """A family of heads with a shared closed topology."""
 
