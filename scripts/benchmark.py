@@ -48,8 +48,8 @@ def main(
         threads: Torch threads.
         repeats: Measurements of each kind; the median is printed.
         narrow_band: Compare narrow-band with dense extraction on 20 heads at 128 cells and 3 at 256 (many minutes).
-        stage: Run one stage alone in this process (fit, mesh, field); by default each gets a process of its own, so that
-            its peak memory is its own.
+        stage: Run one stage alone in this process; by default each gets a process of its own, so that its peak memory
+            is its own.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
@@ -117,8 +117,8 @@ def mesh_256(model: HeadModel, repeats: int) -> None:
         results: list[Extraction] = []
         wall, cpu = timed(lambda: results.append(extract(model, model.prior.mean(), resolution=256)), repeats)  # noqa: B023
         print(
-            f"mesh: 256 cells, {name}: {wall:.1f} s, {cpu:.1f} processor-seconds, {results[-1].evaluations:,} evaluations "
-            f"({results[-1].share:.1%} of the grid); peak memory {peak_memory():.2f} GB"
+            f"mesh: 256 cells, {name}: {wall:.1f} s, {cpu:.1f} processor-seconds, {results[-1].evaluations:,} "
+            f"evaluations ({results[-1].share:.1%} of the grid); peak memory {peak_memory():.2f} GB"
         )
 
 
@@ -153,8 +153,9 @@ def compare_bands(model: HeadModel, repeats: int) -> None:
             furthest, steepest = max(furthest, gap), max(steepest, narrow.steepest)
             shares.append(narrow.share)
         print(
-            f"narrow band: {resolution} cells: {same} of {count} meshes with the same faces, vertices at most {furthest:.1e} "
-            f"units apart; {np.mean(shares):.1%} of the evaluations; slope bound {narrow.lipschitz}, seen {steepest:.2f}"
+            f"narrow band: {resolution} cells: {same} of {count} meshes with the same faces, vertices at most "
+            f"{furthest:.1e} units apart; {np.mean(shares):.1%} of the evaluations; "
+            f"slope bound {narrow.lipschitz}, seen {steepest:.2f}"
         )
 
 

@@ -19,7 +19,6 @@ from implicit3dmm.geometry.distance import signed_distance
 from implicit3dmm.geometry.isosurface import extract_surface
 from implicit3dmm.geometry.mesh import Mesh, write_mesh
 from implicit3dmm.geometry.similarity import Similarity
-from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.resources import config_file
 
 SUBJECT = 1050

@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
     except InputError as error:
         tell(str(error))
     except KeyboardInterrupt as stop:
-        tell(f"interrupted; {stop or 'nothing half-written was left'}")
+        tell(f"interrupted; {str(stop) or 'nothing half-written was left'}")
     except MemoryError as error:
         tell(f"not enough memory ({error}); lower the resolution or the number of points")
     except OSError as error:

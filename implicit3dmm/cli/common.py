@@ -68,13 +68,19 @@ def run_folder(path: Path, *, keeps: str, advice: str) -> Iterator[None]:
     """Keeps what a stopped run can go on from, and leaves nothing where it cannot.
 
     Args:
-        path: the run's folder, which need not exist yet.
+        path: the run's folder; it is made where it is missing and proven writable before any work.
         keeps: pattern of the entries of `path` that a later run goes on from.
         advice: how to go on, said when the user interrupts and there is such an entry.
+
+    Raises:
+        InputError: it cannot be made or written to.
     """
+    from implicit3dmm.files import writable_folder
+
     missing = _missing_folders(path)
     before = set(path.iterdir()) if path.is_dir() else set()
     try:
+        writable_folder(path)
         yield
     except BaseException as error:
         resumable = any(path.glob(keeps))

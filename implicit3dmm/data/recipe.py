@@ -25,6 +25,7 @@ SPLITS = ("train", "validation", "test")
 DETAIL_WAVELENGTHS_MM = (6.0, 24.0)
 """Band of the optional surface detail: shorter waves than the mesh's edges would be noise, longer ones are shape."""
 DETAIL_WAVES = 96
+DETAIL_STREAM = 3
 
 SUBJECTS_AT_ONCE = 16
 """Subjects blended in one matrix product."""
@@ -120,9 +121,11 @@ def _generate_block(source: HeadSource, recipe: Recipe, subjects: Sequence[int])
         name: neutral if name == "neutral" else source.vertices(coefficients, weights).astype(np.float64)
         for name, weights in units.items()
     }
-    for i, (number, person, rng) in enumerate(zip(subjects, people, rngs, strict=True)):
+    for i, (number, person) in enumerate(zip(subjects, people, strict=True)):
         similarity = subject_similarity(source, neutral[i])
-        relief = detail(source.template.vertices, recipe.detail_mm, rng)[:, None] if recipe.detail_mm else None
+        # A stream of its own: the relief is the person's, whatever expressions the recipe asks for.
+        skin = np.random.default_rng([recipe.seed, number, 0, DETAIL_STREAM])
+        relief = detail(source.template.vertices, recipe.detail_mm, skin)[:, None] if recipe.detail_mm else None
         for name in recipe.expressions:
             vertices = posed[name][i]
             if relief is not None:

@@ -1,6 +1,7 @@
 """DeepSDF (Park et al. 2019): one plain network from code and point to signed distance. Start reading here."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -58,7 +59,7 @@ class DeepSDF(Field):
         widths[self.middle - 1] = config.width - config.latent_dim - 3
         self.first = nn.Linear(3, widths[0], bias=False)
         self.first_code = nn.Linear(config.latent_dim, widths[0])
-        self.hidden = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        self.hidden = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
         self.middle_point = nn.Linear(3, widths[self.middle], bias=False)
         self.middle_code = nn.Linear(config.latent_dim, widths[self.middle], bias=False)
         self.out = nn.Linear(widths[-1], 1)

@@ -1,4 +1,4 @@
-"""imHead's identity field (Potamias et al., imHead: A Large-scale Implicit Morphable Model for Localized Head Modeling).
+"""imHead's identity field (Potamias et al., "A Large-scale Implicit Morphable Model for Localized Head Modeling").
 
 One compact identity code is decomposed into 39 local embeddings (DecNet); these place 39 anchors (LandmarkNet)
 and condition 39 local-part networks in the anchors' frames; the networks' features are blended by distance

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -165,7 +166,7 @@ class GroupedMLP(nn.Module):
         super().__init__()
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             bound = math.sqrt(6 / fan_in)
             weight = torch.empty(networks, fan_in, fan_out).uniform_(-bound, bound)
             if layer == 0 and first_scale is not None:

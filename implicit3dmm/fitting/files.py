@@ -1,5 +1,6 @@
 """Files of a fit: what is read to start it, and what it leaves."""
 
+import io
 import json
 import warnings
 from pathlib import Path
@@ -102,15 +103,16 @@ def _read(path: str | Path) -> object:
     """The numbers of a file, of any shape, or the mapping that a JSON file holds."""
     path = Path(path)
     try:
+        data = path.read_bytes()
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
+            return np.load(io.BytesIO(data), allow_pickle=False)
         if path.suffix == ".json":
-            return json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # NumPy warns of a file without data; its shape tells
-            return np.loadtxt(path, ndmin=2, encoding="utf-8")
+            return np.loadtxt(io.StringIO(data.decode()), ndmin=2)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}; check the name") from None
+        raise InputError(f"{path} cannot be read: {error.strerror}; check the name") from None
     except (ValueError, EOFError) as error:
         raise InputError(f"{path} is damaged or no such file ({short(error)}); {_EXPECTED}") from None
 

@@ -159,7 +159,7 @@ def _step(
     return move.compose(pose), coefficients + change[7:]
 
 
-def _weighted_products(rows: _Rows, width: float) -> Float[np.ndarray, "8+k 8+k"]:
+def _weighted_products(rows: _Rows, width: float) -> Float[np.ndarray, "c c"]:
     """Products of the columns (Jacobian, residual) with one another, under the robust weights."""
     kernel = 1 / np.square(1 + rows.squared_distance() / width**2)
     weight = rows.weight * kernel * (MEASUREMENTS / DEVIATION**2 / 2 / len(kernel))

@@ -196,7 +196,7 @@ def overlap_score(
     template_weights: Float[np.ndarray, "m"],
     *,
     width: float,
-) -> np.ndarray:
+) -> Float[np.ndarray, "*b"] | np.floating:
     """How well a scan and a template cover one another, in [0, 1].
 
     The geometric mean of two shares: of the template, weighted, that the scan covers (a shrunken head

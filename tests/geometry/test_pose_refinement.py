@@ -59,7 +59,7 @@ def truth(rng):
 
 def test_pose_and_shape_are_found_together(rng, truth):
     found = refine_pose(
-        scan([1.5, -1.0], truth, rng), target(2, rng), start_near(truth, rng), scale_range=(0.1, 9), rng=rng
+        scan([1.5, -1.0], truth, rng), target(2, rng), start_near(truth, rng), scale_range=(0.1, 9.0), rng=rng
     )
     assert found.similarity.angle_to(truth) < 1
     assert found.similarity.scale == pytest.approx(truth.scale, rel=0.01)
@@ -71,7 +71,7 @@ def test_pose_and_shape_are_found_together(rng, truth):
 def test_a_rigid_template_fits_another_shape_worse(rng, truth):
     other = scan([2.0, -1.5], truth, rng)
     fits = [
-        refine_pose(other, target(modes, rng), start_near(truth, rng), scale_range=(0.1, 9), rng=rng)
+        refine_pose(other, target(modes, rng), start_near(truth, rng), scale_range=(0.1, 9.0), rng=rng)
         for modes in (0, 2)
     ]
     assert fits[0].coefficients.shape == (0,)

@@ -68,7 +68,7 @@ def test_a_starting_pose_brings_the_top_to_the_top_and_the_slab_below_it_to_the_
         rotations=1000,
     )
     upright = np.argmin([rotation_angle(turn, rotation) for rotation in starts.rotation])
-    middle = starts.similarity(upright).apply(np.array([[0, 0.5, 0]]) @ turn)
+    middle = starts.similarity(int(upright)).apply(np.array([[0, 0.5, 0]]) @ turn)
     np.testing.assert_allclose(middle, [[0.1, 0.5, 0.2]], atol=0.25)
 
 
@@ -77,7 +77,7 @@ def test_the_search_finds_a_body_without_symmetry(rng):
     truth = Similarity(1.3, Rotation.from_quat(rng.normal(size=4)).as_matrix(), np.ones(3))
     scan = OrientedCloud(truth.inverse().apply(template.points), template.normals @ truth.rotation)
     weights = np.ones(len(template.points))
-    search = PoseSearch(scan, template, weights=weights, score_weights=weights, scale_range=(0.5, 3), rng=rng)
+    search = PoseSearch(scan, template, weights=weights, score_weights=weights, scale_range=(0.5, 3.0), rng=rng)
     top, centre = float(template.points[:, 1].max()), template.points.mean(axis=0)
     starts = starting_poses(scan.points, centre[None], top=top, height=2.0, scales=np.array([1.0, 1.5]), rotations=100)
     poses, scores = search.run(starts)
@@ -110,6 +110,6 @@ def test_a_distance_of_one_width_covers_half():
 
 def test_distinct_poses_keep_the_first_of_each_kind():
     turns = Rotation.from_rotvec(np.outer([0, 10, 25, 0, 100], [0, 1, 0]), degrees=True).as_matrix()
-    poses = Poses(np.array([1, 1, 1, 1.5, 1]), turns, np.arange(15.0).reshape(5, 3))
-    kept = distinct_poses(poses, angle=20, count=3)
+    poses = Poses(np.array([1, 1, 1, 1.5, 1.0]), turns, np.arange(15.0).reshape(5, 3))
+    kept = distinct_poses(poses, angle=20.0, count=3)
     np.testing.assert_array_equal(kept.translation[:, 0], [0, 6, 9])
