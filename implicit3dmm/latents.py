@@ -58,15 +58,6 @@ class LatentBank(nn.Module):
         """Overwrites the table `name`, as principal components do at the start of a training."""
         self.tables[name].copy_(table)
 
-    @torch.no_grad()
-    def bound(self, max_norm: float) -> None:
-        """Shrinks rows longer than `max_norm` to that length.
-
-        Called after the optimiser's step and never inside forward, where replicas would come apart.
-        """
-        for table in self.tables.values():
-            table.mul_((max_norm / table.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0))
-
 
 @dataclass(frozen=True)
 class Gaussian:

@@ -64,14 +64,6 @@ def test_start_from_overwrites_one_table_in_place():
     assert torch.equal(codes.tables["expression"], other)
 
 
-def test_a_bound_shrinks_long_rows_and_leaves_short_ones():
-    codes = bank()
-    codes.start_from("identity", torch.tensor([[3.0, 4, 0, 0], [0.3, 0.4, 0, 0], [0, 0, 0, 0]]))
-    codes.bound(1.0)
-    expected = torch.tensor([[0.6, 0.8, 0, 0], [0.3, 0.4, 0, 0], [0, 0, 0, 0]])
-    assert torch.allclose(codes.tables["identity"].detach(), expected)
-
-
 def test_a_gaussian_has_the_mean_and_covariance_of_its_rows():
     rows = table()
     gaussian = Gaussian.of(rows, shrinkage=0.0)
