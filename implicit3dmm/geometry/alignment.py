@@ -39,7 +39,8 @@ SCAN_POINTS = 4000
 
 # Starting poses. Scales are relative to the average adult, or, where the size is unknown, to a scan that
 # shows the head alone: shoulders make it larger.
-ROTATIONS = 150
+# The rotations are tried again in larger number where the first answer is in doubt.
+ROTATIONS = (150, 600)
 START_POINTS = 400
 KNOWN_STARTS = np.array([0.9, 1.2])
 FREE_STARTS = np.array([0.9, 1.25, 1.75, 2.45])
@@ -49,7 +50,7 @@ CANDIDATES = 6
 DISTINCT_DEGREES = 20.0
 # A head scores more than this, and no other orientation fits it nearly as well. An egg scores as high as a
 # head, but in many orientations; a cube or a chair fails both.
-PLAUSIBLE_SCORE = 0.5
+PLAUSIBLE_SCORE = 0.55
 CLOSE_RUNNER_UP = 0.95
 
 
@@ -95,7 +96,7 @@ class Alignment:
     @property
     def is_ambiguous(self) -> bool:
         """Whether an orientation more than 20 degrees away fits nearly as well."""
-        return self.runner_up > CLOSE_RUNNER_UP * self.score
+        return _is_close(self.runner_up, self.score)
 
 
 def align_by_landmarks(
@@ -150,21 +151,14 @@ def align_scan(
     if mm_per_unit is not None:
         _check_length(scan, normalise, mm_per_unit)
     scales, scale_range = _scales(target, normalise, mm_per_unit)
-    starts = _starts(target, scan, scales, rng)
-    search = PoseSearch(
-        scan,
-        target.cloud,
-        weights=target.weights,
-        score_weights=target.score_weights,
-        scale_range=scale_range,
-        rng=rng,
-    )
-    candidates = distinct_poses(search.run(starts)[0], angle=DISTINCT_DEGREES, count=CANDIDATES)
-    fits = [
-        refine_pose(scan, target, candidates.similarity(index), scale_range=scale_range, rng=rng)
-        for index in range(len(candidates))
-    ]
-    fits.sort(key=lambda fit: -fit.score)
+    fits: list[RefinedPose] = []
+    tried = 0
+    for rotations in ROTATIONS:
+        starts = _starts(target, scan, scales, rotations, rng)
+        fits = sorted(fits + _fits(scan, target, starts, scale_range, rng), key=lambda fit: -fit.score)
+        tried += len(starts)
+        if not (fits[0].score < PLAUSIBLE_SCORE or _is_close(_runner_up(fits), fits[0].score)):
+            break
     similarity = fits[0].similarity.compose(normalise)
     unit_name, mm_per_unit = _decide_unit(unit, mm_per_unit, similarity.scale)
     alignment = Alignment(
@@ -175,7 +169,7 @@ def align_scan(
         runner_up=_runner_up(fits),
         residual_mm=fits[0].residual * mm_per_unit / similarity.scale,
         inlier_share=fits[0].inlier_share,
-        candidates_tried=len(starts),
+        candidates_tried=tried,
         cpu_seconds=time.process_time() - began,
         warnings=(),
     )
@@ -270,7 +264,9 @@ def _scales(
     return alone * FREE_STARTS, (alone * FREE_STARTS[0] / 1.5, alone * FREE_STARTS[-1] * 1.5)
 
 
-def _starts(target: AlignmentTarget, scan: OrientedCloud, scales: np.ndarray, rng: np.random.Generator) -> Poses:
+def _starts(
+    target: AlignmentTarget, scan: OrientedCloud, scales: np.ndarray, rotations: int, rng: np.random.Generator
+) -> Poses:
     head = ~target.neck
     front = head & (target.normals[:, 2] > 0)
     chosen = rng.choice(len(scan.points), min(START_POINTS, len(scan.points)), replace=False)
@@ -280,8 +276,31 @@ def _starts(target: AlignmentTarget, scan: OrientedCloud, scales: np.ndarray, rn
         top=float(target.points[:, 1].max()),
         height=float(np.ptp(target.points[head, 1])),
         scales=scales,
-        rotations=ROTATIONS,
+        rotations=rotations,
     )
+
+
+def _fits(
+    scan: OrientedCloud,
+    target: AlignmentTarget,
+    starts: Poses,
+    scale_range: tuple[float, float],
+    rng: np.random.Generator,
+) -> list[RefinedPose]:
+    """The few distinct answers that the search ends with, refined."""
+    search = PoseSearch(
+        scan,
+        target.cloud,
+        weights=target.weights,
+        score_weights=target.score_weights,
+        scale_range=scale_range,
+        rng=rng,
+    )
+    candidates = distinct_poses(search.run(starts)[0], angle=DISTINCT_DEGREES, count=CANDIDATES)
+    return [
+        refine_pose(scan, target, candidates.similarity(index), scale_range=scale_range, rng=rng)
+        for index in range(len(candidates))
+    ]
 
 
 def _decide_unit(unit: str | float, mm_per_unit: float | None, scale: float) -> tuple[str, float]:
@@ -292,6 +311,10 @@ def _decide_unit(unit: str | float, mm_per_unit: float | None, scale: float) -> 
         if CREDIBLE_SIZE[0] <= millimetres / (MM_PER_CANONICAL * scale) <= CREDIBLE_SIZE[1]:
             return name, millimetres
     return "none", MM_PER_CANONICAL * scale
+
+
+def _is_close(runner_up: float, score: float) -> bool:
+    return runner_up > CLOSE_RUNNER_UP * score
 
 
 def _runner_up(fits: list[RefinedPose]) -> float:

@@ -182,11 +182,13 @@ def _judge(
     partners = NearestNeighbours(moved).query(deformed)[1]
     backward = _template_to_scan(scan, target, deformed, pose, np.arange(len(deformed)), partners)
     counts = target.score_weights[forward.template] > 0
+    # A sparse scan lies no closer to the template's points than its own points lie to one another.
+    spacing = np.median(NearestNeighbours(moved).query(moved, 2)[0][:, 1])
     score = overlap_score(
         forward.squared_distance(),
         forward.weight / target.weights[forward.template],
         counts,
-        backward.squared_distance(),
+        np.maximum(backward.squared_distance() - spacing**2, 0),
         backward.weight / target.weights,
         target.score_weights,
         width=SCORE_WIDTH,
