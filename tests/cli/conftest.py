@@ -1,6 +1,7 @@
 """The command line in this process, where it is quick, and as a process of its own, where only that tells."""
 
 import os
+import signal
 import subprocess
 import sysconfig
 import time
@@ -86,6 +87,8 @@ def process(tmp_path):
                 stderr=subprocess.PIPE,
                 text=True,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
+                # A shell's background job ignores SIGINT, and so would its children.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         )
         return started[-1]
