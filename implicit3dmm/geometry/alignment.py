@@ -142,8 +142,8 @@ def align_scan(
         rng: source of all random choices; equal seeds give equal results.
 
     Raises:
-        InputError: fewer than 100 points, coordinates that are not finite, points on a plane or a line or
-            in one place, an unknown unit, or a unit in which the scan is no head for its size.
+        InputError: fewer than 100 different points, coordinates that are not finite, points on a plane or
+            a line, an unknown unit, or a unit in which the scan is no head for its size.
     """
     began = time.process_time()
     mm_per_unit = millimetres_in(unit)
@@ -225,12 +225,17 @@ def _prepare(points: np.ndarray, rng: np.random.Generator) -> tuple[OrientedClou
         raise InputError(f"the scan has {len(points)} points; at least {MIN_POINTS} were expected; give more")
     if not np.isfinite(points).all():
         raise InputError("the scan holds NaN or infinite coordinates; numbers were expected; drop them")
-    if _thickness(points) < FLAT:
+    thinned = thin_points(points, SCAN_POINTS, rng=rng)
+    if len(thinned) < MIN_POINTS:
         raise InputError(
-            "the points of the scan lie on a plane, on a line or in one place; the surface of a head was "
+            f"the scan has {len(thinned)} different points; at least {MIN_POINTS} were expected; give more"
+        )
+    kept = drop_stray_points(thinned)
+    if _thickness(kept) < FLAT:
+        raise InputError(
+            "the points of the scan lie on a plane or a line, stray ones aside; the surface of a head was "
             "expected; check the file"
         )
-    kept = drop_stray_points(thin_points(points, SCAN_POINTS, rng=rng))
     mean = kept.mean(axis=0)
     scale = 1 / float(np.sqrt(np.square(kept - mean).sum(axis=1).mean()))
     normalise = Similarity(scale, np.eye(3), -scale * mean)

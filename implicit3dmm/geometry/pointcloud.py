@@ -55,15 +55,14 @@ def thin_points(points: Float[np.ndarray, "n 3"], count: int, *, rng: np.random.
     points = np.asarray(points, dtype=np.float64)
     if len(points) > THINNING_SAMPLE:
         points = points[rng.choice(len(points), THINNING_SAMPLE, replace=False, shuffle=False)]
-    if len(points) <= 2 * count:
-        points = points[np.sort(np.unique(points, axis=0, return_index=True)[1])]
+    points = _distinct(points)
     if len(points) <= count:
         return points
     # Quantiles, because a few stray points far away would make the first cells far too large.
     low, high = np.quantile(points, [0.02, 0.98], axis=0)
     size = float(np.linalg.norm(high - low)) / np.sqrt(count)
     for _ in range(8):
-        cells = _cells(points, size)
+        cells = _cells((points - low) / size)
         occupied = cells.max() + 1
         if abs(occupied / count - 1) < 0.1:
             break
@@ -103,9 +102,15 @@ def estimate_normals(points: Float[np.ndarray, "n 3"], *, neighbours: int = 16) 
     return np.linalg.eigh(np.einsum("nki,nkj->nij", patches, patches))[1][:, :, 0]
 
 
-def _cells(points: Float[np.ndarray, "n 3"], size: float) -> np.ndarray:
-    """Number of the occupied grid cell that each point lies in."""
-    cells = np.floor((points - points.min(axis=0)) / size).astype(np.int64)
-    ranges = cells.max(axis=0) + 1
-    keys = (cells[:, 0] * ranges[1] + cells[:, 1]) * ranges[2] + cells[:, 2]
-    return np.unique(keys, return_inverse=True)[1]
+def _distinct(points: Float[np.ndarray, "n 3"]) -> np.ndarray:
+    """The points without their repetitions, in their order."""
+    order = np.lexsort(points.T)
+    first = np.ones(len(points), dtype=bool)
+    first[order[1:]] = (np.diff(points[order], axis=0) != 0).any(axis=1)
+    return points[first]
+
+
+def _cells(places: Float[np.ndarray, "n 3"]) -> np.ndarray:
+    """Number of the occupied unit cell that each place lies in; cells a million away are one."""
+    cells = np.clip(np.floor(places), -(2**20), 2**20 - 1).astype(np.int64) + 2**20
+    return np.unique((cells[:, 0] << 42) + (cells[:, 1] << 21) + cells[:, 2], return_inverse=True)[1]

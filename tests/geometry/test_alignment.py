@@ -173,6 +173,7 @@ BAD_SCANS = {
     "plane": lambda rng: rng.normal(size=(9000, 3)) * [1, 1, 0] + 7,
     "line": line,
     "one place": lambda rng: np.full((9000, 3), 5.0),
+    "one place and more": lambda rng: np.r_[np.zeros((9000, 3)), rng.normal(size=(50, 3))],
 }
 
 
