@@ -23,6 +23,8 @@ class LatentSpec:
     """Standard deviation that a code is drawn with where nothing better starts it."""
     per: Literal["subject", "record"]
     """Whether all records of a subject share one row (identity), or each record has its own (expression)."""
+    per_anchor: bool = False
+    """Whether the code is 39 codes of equal size, one after the other, that each describe the place of an anchor."""
 
 
 class LatentBank(nn.Module):
@@ -83,6 +85,18 @@ class Gaussian:
         variance, axes = torch.linalg.eigh((1 - shrinkage) * covariance + shrinkage * isotropic)
         return cls(mean, axes.flip(1).to(table.dtype), variance.flip(0).sqrt().to(table.dtype))
 
+    def pooled(self, other: "Gaussian") -> "Gaussian":
+        """Mean and covariance of draws that come from either distribution with even chances."""
+        mean = (self.mean + other.mean) / 2
+        apart = ((self.mean - other.mean) / 2).double()
+        covariance = (self._covariance() + other._covariance()) / 2 + torch.outer(apart, apart)
+        variance, axes = torch.linalg.eigh(covariance)
+        return Gaussian(mean, axes.flip(1).to(mean.dtype), variance.flip(0).clamp_min(0).sqrt().to(mean.dtype))
+
+    def _covariance(self) -> Float[Tensor, "d d"]:
+        scaled = (self.axes * self.std).double()
+        return scaled @ scaled.T
+
     def whiten(self, codes: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """Coordinates along the principal axes in standard deviations."""
         return (codes - self.mean) @ self.axes / self.std
@@ -116,6 +130,10 @@ class LatentPrior:
                 for name, table in bank.tables.items()
             }
         )
+
+    def pooled(self, other: "LatentPrior") -> "LatentPrior":
+        """The prior of heads that come from either population with even chances."""
+        return LatentPrior({name: part.pooled(other.parts[name]) for name, part in self.parts.items()})
 
     def mean(self, count: int = 1) -> Codes:
         """`count` times the mean codes."""

@@ -14,7 +14,17 @@ from implicit3dmm.models import FORMAT_VERSION, HeadModel, evaluate_in_chunks, l
 
 CONFIGS = (
     DeepSDFConfig(6, 16, 3),
-    ImHeadConfig(6, 2, 2, 0.5, 8, 1, 4, 8, 1, 4),
+    ImHeadConfig(
+        latent_dim=6,
+        local_dim=2,
+        octaves=2,
+        local_width=8,
+        local_layers=1,
+        feature_dim=4,
+        fusion_width=8,
+        fusion_layers=1,
+        landmark_width=4,
+    ),
 )
 
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,15 +22,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from implicit3dmm.config import from_mapping
+from implicit3dmm.config import from_mapping, load_config
+from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.npz import read_npz
 from implicit3dmm.data.recipe import SPLITS, Head, Recipe, generate
-from implicit3dmm.data.sources import HeadSource, open_source
+from implicit3dmm.data.sources import open_source
 from implicit3dmm.errors import InputError
 from implicit3dmm.files import atomic_path, writable_folder
 from implicit3dmm.geometry.distance import signed_distance
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.sampling import sample_surface
+from implicit3dmm.resources import config_file
 
 FORMAT = "implicit3dmm-corpus"
 FORMAT_VERSION = 1
@@ -40,6 +42,9 @@ SUBJECTS_PER_SHARD = 64
 NEAR = ((0.50, 0.01), (0.25, 0.05))
 """(share, standard deviation in canonical units) of signed-distance samples around surface points; the rest is uniform
 in the unit ball. 0.01 is 2 mm."""
+
+GRAM_BLOCK = 4096
+"""Columns that are cast to double precision at once."""
 
 SHARD_ARRAYS = ("surface_points", "surface_normals", "surface_regions", "distance_points", "distances")
 
@@ -53,8 +58,8 @@ class Samples(NamedTuple):
     distances: Float[Tensor, "b m"]
 
 
-class Corpus:
-    """Reads a corpus folder that `build_corpus` made."""
+class Corpus(Heads):
+    """Reads a corpus folder that `build_corpus` made: the heads of a recipe, with samples of each."""
 
     def __init__(self, folder: str | Path):
         """Opens the folder.
@@ -64,14 +69,13 @@ class Corpus:
         """
         self.folder = Path(folder)
         manifest = _read_manifest(self.folder)
-        self.recipe = from_mapping(Recipe, manifest["recipe"], where=str(self.folder / "manifest.json"))
+        recipe = from_mapping(Recipe, manifest["recipe"], where=str(self.folder / "manifest.json"))
+        super().__init__(recipe, name=self.folder.resolve().name)
         self.checksums: dict[str, str] = manifest["files"]
-        subjects = self._read_table("subjects", ("similarities", "split", "about"))
+        subjects = self._read_table("subjects", ("similarities", "about"))
         self.similarities = subjects["similarities"]
-        self.split = subjects["split"]
         self.about = [json.loads(str(text)) for text in subjects["about"]]
-        records = self._read_table("records", ("subject", "expression", "units", "anchors", "landmarks"))
-        self.record_subject = torch.from_numpy(records["subject"])
+        records = self._read_table("records", ("expression", "units", "anchors", "landmarks"))
         self.record_expression = records["expression"]
         self.record_units = records["units"]
         self.anchors = torch.from_numpy(records["anchors"])
@@ -80,22 +84,9 @@ class Corpus:
         self._records_per_shard = SUBJECTS_PER_SHARD * len(self.recipe.expressions)
 
     @property
-    def source(self) -> HeadSource:
-        """The source that the heads come from."""
-        return open_source(self.recipe.source)
-
-    def records(self, split: str) -> Int[Tensor, " r"]:
-        """Numbers of the records whose subject is in `split` ("train", "validation" or "test")."""
-        return torch.nonzero(torch.from_numpy(self.split == SPLITS.index(split))[self.record_subject]).flatten()
-
-    def head(self, record: int) -> Head:
-        """Makes the exact head of one record from the recipe."""
-        subject, expression = divmod(int(record), len(self.recipe.expressions))
-        return list(generate(self.recipe, (subject,)))[expression]
-
-    def mesh(self, record: int) -> Mesh:
-        """The exact mesh of one record, canonical units."""
-        return Mesh(self.head(record).vertices, self.source.template.triangles)
+    def members(self) -> dict[int, "Corpus"]:
+        """The corpora that this one is made of, by the number of their first subject, as `Corpora` has them."""
+        return {0: self}
 
     def samples(self, records: Int[Tensor, " b"], count: tuple[int, int], generator: torch.Generator) -> Samples:
         """Draws a block of surface points and one of signed-distance points from each record.
@@ -191,27 +182,43 @@ def build_corpus(recipe: Recipe, folder: str | Path, *, progress: Callable[[Iter
     return Corpus(folder)
 
 
-def principal_components(
-    corpus: Corpus, split: str, dim: int, *, whitening: float = 0.5
-) -> tuple[Float[Tensor, "s d"], Int[Tensor, " s"]]:
-    """Start values for identity codes: principal components of the neutral vertices.
+def open_heads(name: str | Path) -> Heads:
+    """Heads by a corpus's folder or, where no samples are needed, by a recipe alone.
 
-    Component i has the standard deviation (s_i / s_1) ** (1 - whitening) over the subjects, where s_i is its spread in
-    space: 0 keeps the proportions of space, 1 makes all alike. Components beyond the number of subjects are zero.
+    Args:
+        name: folder that `build_corpus` made, recipe file, or the name of a shipped recipe.
 
-    Returns:
-        The codes, and the subject that each row belongs to.
+    Raises:
+        InputError: it is none of these, or damaged.
     """
-    subjects = torch.unique(corpus.record_subject[corpus.records(split)])
-    neutral = Recipe(**(asdict(corpus.recipe) | {"expressions": ("neutral",)}))
-    centred = np.stack([head.vertices.astype(np.float32).ravel() for head in generate(neutral, subjects.tolist())])
-    centred -= centred.mean(0)
-    left, spread, _ = np.linalg.svd(centred @ centred.T)
-    spread = np.sqrt(spread)
-    rank = min(dim, len(subjects) - 1)
-    codes = np.zeros((len(subjects), dim), np.float32)
-    codes[:, :rank] = left[:, :rank] * np.sqrt(len(subjects)) * (spread[:rank] / spread[0]) ** (1 - whitening)
-    return torch.from_numpy(codes), subjects
+    if Path(name).is_dir():
+        return Corpus(name)
+    try:
+        path = config_file("corpora", str(name))
+    except InputError as error:
+        raise InputError(f"{name} holds no finished corpus, and there is {error}") from None
+    return Heads(load_config(Recipe, path), name=path.stem)
+
+
+def neutral_vertices(heads: Heads, subjects: Int[Tensor, " s"]) -> Float[np.ndarray, "s c"]:
+    """Vertex coordinates of the subjects' neutral heads, canonical units, a row of 3 v numbers for each."""
+    neutral = replace(heads.recipe, expressions=("neutral",))
+    return np.stack([head.vertices.astype(np.float32).ravel() for head in generate(neutral, subjects.tolist())])
+
+
+def gram_axes(
+    centred: Float[np.ndarray, "s c"],
+) -> tuple[Float[np.ndarray, "s s"], Float[np.ndarray, " s"]]:
+    """Left singular vectors, in columns, and singular values of a matrix of few rows, largest first.
+
+    From the s x s matrix of the rows' products, summed in double precision: exact, without an s x c decomposition.
+    """
+    gram = np.zeros((len(centred), len(centred)))
+    for start in range(0, centred.shape[1], GRAM_BLOCK):
+        block = centred[:, start : start + GRAM_BLOCK].astype(np.float64)
+        gram += block @ block.T
+    squared, left = np.linalg.eigh(gram)
+    return left[:, ::-1], np.sqrt(squared[::-1].clip(min=0))
 
 
 def _sample(recipe: Recipe, head: Head) -> dict[str, np.ndarray]:

@@ -3,15 +3,17 @@
 from implicit3dmm.fields.base import (
     ConditionedField,
     Field,
+    Jacobian,
     build_field,
     field_configs,
     field_from_mapping,
     field_to_mapping,
     register_field,
 )
+from implicit3dmm.fields.blending import BlendConfig
 from implicit3dmm.fields.check import FieldCheckError, check_field
 from implicit3dmm.fields.deepsdf import DeepSDF, DeepSDFConfig
-from implicit3dmm.fields.imhead import BlendConfig, ImHead, ImHeadConfig
+from implicit3dmm.fields.imhead import ImHead, ImHeadConfig
 
 __all__ = [
     "BlendConfig",
@@ -22,6 +24,7 @@ __all__ = [
     "FieldCheckError",
     "ImHead",
     "ImHeadConfig",
+    "Jacobian",
     "build_field",
     "check_field",
     "field_configs",

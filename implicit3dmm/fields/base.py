@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +12,17 @@ from torch import Tensor, nn
 from implicit3dmm.config import from_mapping, to_mapping
 from implicit3dmm.errors import InputError
 from implicit3dmm.latents import Codes, LatentSpec
+
+
+class Jacobian(NamedTuple):
+    """Signed distances of one shape at n points, and how they change."""
+
+    sdf: Float[Tensor, " n"]
+    """Canonical units."""
+    by_codes: Codes
+    """(n, d) derivative by each of the shape's codes."""
+    by_points: Float[Tensor, "n 3"]
+    """Derivative by the point."""
 
 
 class Field(nn.Module, ABC):
@@ -41,6 +52,25 @@ class Field(nn.Module, ABC):
         All that depends on the codes alone is computed here, once a shape, and nothing of it again for any chunk
         of points.
         """
+
+    def jacobian(self, codes: Codes, points: Float[Tensor, "n 3"]) -> Jacobian:
+        """Signed distances of one shape with their derivatives by codes and points, which Gauss-Newton fits need.
+
+        Here every point gets a shape of its own, so that one backward pass tells all points apart; an architecture
+        that knows where its codes act does it with less.
+
+        Args:
+            codes: of one shape, (1, d) each.
+            points: canonical units.
+        """
+        with torch.enable_grad():
+            own = {
+                name: table.detach().expand(len(points), -1).clone().requires_grad_() for name, table in codes.items()
+            }
+            places = points.detach()[:, None].requires_grad_()
+            sdf = self.condition(own).sdf(places)[:, 0]
+            *by_codes, by_points = torch.autograd.grad(sdf.sum(), [*own.values(), places])
+        return Jacobian(sdf.detach(), dict(zip(own, by_codes, strict=True)), by_points[:, 0])
 
 
 class ConditionedField(ABC):

@@ -20,6 +20,7 @@ AXIOMS: dict[str, Callable[[Case], Problems]] = {
     "condition": check_values.condition,
     "finite": check_values.finite,
     "gradient": check_derivatives.gradient,
+    "jacobian": check_derivatives.jacobian,
     "second derivative": check_derivatives.second_derivative,
     "continuity": check_derivatives.continuity,
     "exterior": check_values.exterior,
@@ -44,6 +45,7 @@ def check_field(field: Field, *, generator: torch.Generator, points: int = 48, s
     - condition: codes are read by `condition` alone, and gradients reach each of them.
     - finite: values and gradients are finite, at the origin, at the anchors and far away too.
     - gradient: `sdf_and_gradient` gives the derivative, by finite differences.
+    - jacobian: `jacobian` gives the derivatives by codes and points of every point by itself.
     - second derivative: the gradient can be differentiated again, by points, codes and weights, and rightly so.
     - continuity: no jumps along lines between random points and anchors, and bounded difference quotients.
     - exterior: outside the bounds the field is positive and grows with a slope of about one along each ray.

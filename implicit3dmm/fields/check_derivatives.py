@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implicit3dmm.fields.base import Field
 from implicit3dmm.fields.check_case import ROUNDING, Case, Problems, difference
 
 STEP = 1e-7
@@ -27,6 +28,18 @@ def gradient(case: Case) -> Problems:
     ahead, behind = (conditioned.sdf(case.points + step * aside) for step in (STEP, -STEP))
     found, expected = (slopes * aside).sum(-1), (ahead - behind) / (2 * STEP)
     yield difference(found, expected, "it differs from finite differences", limit=SLOPE_ERROR)
+
+
+def jacobian(case: Case) -> Problems:
+    """`jacobian` gives the values and the derivatives by codes and points of every single point."""
+    one, places = {name: table[:1] for name, table in case.codes.items()}, case.points[0]
+    found, twin = case.field.jacobian(one, places), Field.jacobian(case.field, one, places)
+    for name in ("sdf", "by_points"):
+        yield difference(
+            getattr(found, name), getattr(twin, name), f"{name}: its own derivation differs", limit=ROUNDING
+        )
+    for name, table in twin.by_codes.items():
+        yield difference(found.by_codes[name], table, f"{name}: it differs from a pass for each point", limit=ROUNDING)
 
 
 def second_derivative(case: Case) -> Problems:

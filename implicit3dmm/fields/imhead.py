@@ -6,20 +6,16 @@ and condition 39 local-part networks in the anchors' frames; the networks' featu
 """
 
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from implicit3dmm.errors import InputError
-from implicit3dmm.fields.base import ConditionedField, Field, register_field
-from implicit3dmm.fields.layers import (
-    ExteriorBall,
-    GroupedMLP,
-    permute_rows,
-    positional_encoding,
-    softplus,
-)
+from implicit3dmm.fields.base import ConditionedField, Field, Jacobian, register_field
+from implicit3dmm.fields.blending import BlendConfig, Nearby, find_nearby, nearby_weights, softmax_weights
+from implicit3dmm.fields.layers import ExteriorBall, GroupedMLP, permute_rows, positional_encoding, softplus
 from implicit3dmm.heads.template import (
     ANCHOR_GROUPS,
     ANCHOR_PAIRS,
@@ -32,37 +28,19 @@ from implicit3dmm.latents import Codes, LatentSpec
 
 
 @dataclass(frozen=True)
-class BlendConfig:
-    """How the local networks are weighted at a point (Eqn 5)."""
-
-    neighbours: int = 4
-    """Networks that act at a point, by compact support; 0 is the paper's softmax over all 39."""
-    sigma: float = 0.1
-    """Length over which a network's weight falls, canonical units; the paper does not give it. 0.1 is 20 mm, the
-    spacing of the anchors in the face."""
-    softening: float = 0.01
-    """Distances are sqrt(d^2 + softening^2), canonical units, so that the field has no kink at an anchor."""
-
-    def validate(self) -> None:
-        """Raises InputError on a value out of range."""
-        # With one or two neighbours the weights jump: everywhere between two anchors, or along the lines that are
-        # equally far from three.
-        if self.neighbours != 0 and not 3 <= self.neighbours < len(ANCHORS):
-            raise InputError(f"neighbours is {self.neighbours}; give 0 (all) or 3 to {len(ANCHORS) - 1}")
-        if self.sigma <= 0:
-            raise InputError(f"sigma is {self.sigma}; expected above 0, canonical units")
-        if self.softening <= 0:
-            raise InputError(f"softening is {self.softening}; expected above 0, canonical units")
-
-
-@dataclass(frozen=True)
 class ImHeadConfig:
     """Sizes of imHead's identity field; the defaults are the paper's where it gives them."""
 
+    codes: Literal["compact", "local"] = "compact"
+    """compact: one identity code, from which the local embeddings are made (DecNet); local: they are codes themselves
+    (NPHM)."""
     latent_dim: int = 256
-    """Size of the identity code."""
+    """Size of the identity code, where codes are compact."""
     local_dim: int = 32
     """Size of each of the 39 local embeddings."""
+    global_dim: int = 0
+    """Size of a global code beside local ones; all local networks read it, and the landmark network reads it alone
+    (NPHM)."""
     octaves: int = 7
     """Octaves of the positional encoding of local coordinates."""
     octave_decay: float = 0.5
@@ -73,6 +51,9 @@ class ImHeadConfig:
     """Hidden layers of the local-part networks."""
     feature_dim: int = 200
     """Size of the blended features; the paper does not give it."""
+    fusion: bool = True
+    """Whether a fusion network makes the distance from blended features; else the local networks give signed distances,
+    and these are blended (NPHM)."""
     fusion_width: int = 200
     """Width of the fusion network."""
     fusion_layers: int = 4
@@ -92,8 +73,11 @@ class ImHeadConfig:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.octaves < 0:
-            raise InputError(f"octaves is {self.octaves}; expected at least 0")
+        for name in ("octaves", "global_dim"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; expected at least 0")
+        if self.global_dim and self.codes == "compact":
+            raise InputError(f"global_dim is {self.global_dim} with compact codes; give codes: local, or global_dim: 0")
         if self.octave_decay <= 0 or self.exterior_radius <= 0:
             raise InputError("octave_decay and exterior_radius must be above 0")
 
@@ -107,7 +91,7 @@ class ImHead(Field):
     def __init__(self, config: ImHeadConfig):
         super().__init__()
         self.config = config
-        self.latent_specs = (LatentSpec("identity", config.latent_dim, config.latent_dim**-0.5, "subject"),)
+        self.latent_specs = _latent_specs(config)
         self.exterior = ExteriorBall(config.exterior_radius)
         pairs, count = len(ANCHOR_PAIRS), len(ANCHORS)
         network = torch.cat([torch.arange(pairs).repeat_interleave(2), torch.arange(pairs, count - pairs)])
@@ -117,27 +101,67 @@ class ImHead(Field):
         self.register_buffer("flip", flip, persistent=False)
         self.register_buffer("mean_anchors", torch.tensor(average_anchors(), dtype=torch.float32))
 
-        self.decompose = nn.Linear(config.latent_dim, count * config.local_dim)
-        self.landmarks = _landmark_net(count, config)
+        embed_dim = config.local_dim + config.global_dim
+        if config.codes == "compact":
+            self.decompose = nn.Linear(config.latent_dim, count * config.local_dim)
+        self.landmarks = _landmark_net(config.global_dim or count * embed_dim, config.landmark_width, count)
         encoding = 3 + 6 * config.octaves
         hidden = [config.local_width] * config.local_layers
         decay = config.octave_decay ** torch.arange(config.octaves).repeat_interleave(6)
         self.local = GroupedMLP(
-            count - pairs, [encoding, *hidden, config.feature_dim], torch.cat([torch.ones(3), decay])
+            count - pairs,
+            [encoding, *hidden, config.feature_dim if config.fusion else 1],
+            torch.cat([torch.ones(3), decay]),
         )
-        embed = torch.randn(count - pairs, config.local_dim, config.local_width)
-        self.local_embed = nn.Parameter(embed * config.local_dim**-0.5)
-        self.fusion = FusionNet(config.feature_dim, config.fusion_width, config.fusion_layers)
+        embed = torch.randn(count - pairs, embed_dim, config.local_width)
+        self.local_embed = nn.Parameter(embed * embed_dim**-0.5)
+        if config.fusion:
+            self.fusion = FusionNet(config.feature_dim, config.fusion_width, config.fusion_layers)
+        else:
+            self.fusion = BallOffset()
 
     def condition(self, codes: Codes) -> "ConditionedImHead":
-        """Decomposes the identity code, places the anchors, folds the embeddings into first-layer biases."""
-        embeddings = self.decompose(codes["identity"]).unflatten(-1, (len(ANCHORS), -1))
-        return self.condition_on_embeddings(embeddings)
+        """Makes the local embeddings, places the anchors, folds the embeddings into first-layer biases."""
+        return self.condition_on_embeddings(self._embeddings(codes))
 
     def condition_on_embeddings(self, embeddings: Float[Tensor, "b 39 e"]) -> "ConditionedImHead":
         """The field of given local embeddings, which need not come from one identity code."""
-        offsets = self.landmarks(embeddings.flatten(1)).unflatten(-1, (-1, 3))
-        return ConditionedImHead(self, embeddings, self.mean_anchors + offsets)
+        return ConditionedImHead(self, embeddings, self._anchors(embeddings))
+
+    def jacobian(self, codes: Codes, points: Float[Tensor, "n 3"]) -> Jacobian:
+        """As in `Field`, through the few embeddings and anchors that act at each point."""
+        if not self.config.blend.neighbours:
+            return super().jacobian(codes, points)
+        with torch.no_grad():
+            embeddings = self._embeddings(codes)
+            sdf, by_embeddings, by_anchors, by_points = self.condition(codes).sensitivities(points)
+            by_embeddings += (by_anchors.flatten(1) @ self._anchor_jacobian(embeddings)).view_as(by_embeddings)
+            return Jacobian(sdf, self._pull_back(by_embeddings), by_points)
+
+    def _embeddings(self, codes: Codes) -> Float[Tensor, "b 39 e"]:
+        if self.config.codes == "compact":
+            return self.decompose(codes["identity"]).unflatten(-1, (len(ANCHORS), -1))
+        local = codes["local"].unflatten(-1, (len(ANCHORS), -1))
+        if not self.config.global_dim:
+            return local
+        return torch.cat([local, codes["global"][:, None].expand(-1, len(ANCHORS), -1)], dim=-1)
+
+    def _pull_back(self, by_embeddings: Float[Tensor, "n 39 e"]) -> Codes:
+        """Derivatives by the codes from those by the embeddings, which are linear in them."""
+        if self.config.codes == "compact":
+            return {"identity": by_embeddings.flatten(1) @ self.decompose.weight}
+        local, shared = by_embeddings.split([self.config.local_dim, self.config.global_dim], dim=-1)
+        return {"local": local.flatten(1)} | ({"global": shared.sum(1)} if self.config.global_dim else {})
+
+    def _anchors(self, embeddings: Float[Tensor, "b 39 e"]) -> Float[Tensor, "b 39 3"]:
+        read = embeddings[:, 0, self.config.local_dim :] if self.config.global_dim else embeddings.flatten(1)
+        return self.mean_anchors + self.landmarks(read).unflatten(-1, (-1, 3))
+
+    def _anchor_jacobian(self, embeddings: Float[Tensor, "1 39 e"]) -> Float[Tensor, "117 f"]:
+        with torch.enable_grad():
+            copies = embeddings.detach().expand(3 * len(ANCHORS), -1, -1).clone().requires_grad_()
+            (rows,) = torch.autograd.grad(self._anchors(copies).flatten(1).diagonal().sum(), copies)
+        return rows.flatten(1)
 
 
 class ConditionedImHead(ConditionedField):
@@ -164,6 +188,32 @@ class ConditionedImHead(ConditionedField):
     def features(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n f"]:
         """Blended features of the local networks (Eqn 4), which the fusion network reads."""
         return self._features(self.model.exterior.split(points)[0])
+
+    def sensitivities(
+        self, points: Float[Tensor, "n 3"]
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 39 e"], Float[Tensor, "n 39 3"], Float[Tensor, "n 3"]]:
+        """Signed distances of the first shape, and their derivatives by embeddings, anchors and points.
+
+        One backward pass: each point gets its own copy of the biases and centres of the few anchors that act there.
+        """
+        with torch.enable_grad():
+            points = points.detach()[None].requires_grad_()
+            inside, outside = self.model.exterior.split(points)
+            found = find_nearby(inside.detach(), self.anchors[:1].detach(), self.model.config.blend.neighbours)
+            nearby = Nearby(found.indices, found.centres.requires_grad_())
+            rows = self._rows(nearby.indices[..., :-1])
+            bias = self._first_bias.detach()[:, 0].index_select(0, rows.segment).requires_grad_()
+            own = rows._replace(segment=torch.arange(len(bias), device=bias.device))
+            sdf = self.model.fusion(inside, self._blend(inside, nearby, own, bias)) + outside
+            by_bias, by_centres, by_points = torch.autograd.grad(sdf.sum(), [bias, nearby.centres, points])
+        with torch.no_grad():
+            by_anchors = _scatter(found.indices[0], by_centres[0])
+            # Sorted by network, every network's rows meet its embedding matrix in one product.
+            matrices = self.model.local_embed.transpose(1, 2)
+            parts = zip(by_bias.split(rows.counts), matrices, strict=True)
+            acting = torch.cat([part @ matrix for part, matrix in parts])[rows.inverse]
+            by_embeddings = _scatter(found.indices[0, :, :-1], acting.unflatten(0, (len(points[0]), -1)))
+        return sdf[0].detach(), by_embeddings, by_anchors, by_points[0]
 
     def part_weights(self, points: Float[Tensor, "b n 3"]) -> tuple[Int[Tensor, "b n k"], Float[Tensor, "b n k"]]:
         """Anchors that act at each point, and their weights, which add up to one (Eqn 5)."""
@@ -198,14 +248,10 @@ class ConditionedImHead(ConditionedField):
     def _weights(self, points: Float[Tensor, "b n 3"]) -> tuple[Int[Tensor, "b n k"], Float[Tensor, "b n k"]]:
         blend = self.model.config.blend
         if not blend.neighbours:
-            distance = _distance(points[:, :, None] - self.anchors[:, None], blend.softening)
-            indices = torch.arange(len(ANCHORS), device=points.device).expand(distance.shape)
-            return indices, torch.softmax(-distance / blend.sigma, dim=-1)
-        nearest = _nearest(points, self.anchors, blend.neighbours + 1)
-        rows = nearest[..., None].expand(-1, -1, -1, 3)
-        chosen = self.anchors[:, None].expand(-1, points.shape[1], -1, -1).gather(2, rows)
-        distance = _distance(points[:, :, None] - chosen, blend.softening)
-        return nearest[..., :-1], compact_weights(distance, blend.sigma)
+            weights = softmax_weights(points, self.anchors, blend)
+            return torch.arange(len(ANCHORS), device=points.device).expand(weights.shape), weights
+        nearby = find_nearby(points, self.anchors, blend.neighbours)
+        return nearby.indices[..., :-1], nearby_weights(points, nearby, blend)
 
     def _features_dense(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n f"]:
         batch, count, _ = points.shape
@@ -219,67 +265,84 @@ class ConditionedImHead(ConditionedField):
         return torch.einsum("kbnf,bnk->bnf", features, dense.scatter(2, indices, weights))
 
     def _features(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n f"]:
-        if not self.model.config.blend.neighbours:
+        neighbours = self.model.config.blend.neighbours
+        if not neighbours:
             return self._features_dense(points)
-        indices, weights = self._weights(points)
-        batch, count, neighbours = indices.shape
-        shape_of = torch.arange(batch, device=points.device)[:, None, None]
+        nearby = find_nearby(points, self.anchors, neighbours)
+        return self._blend(points, nearby, self._rows(nearby.indices[..., :-1]), self._first_bias.flatten(0, 1))
+
+    def _rows(self, indices: Int[Tensor, "b n k"]) -> "_Rows":
+        batch = len(indices)
+        shape_of = torch.arange(batch, device=indices.device)[:, None, None]
         key = (indices * batch + shape_of).flatten()  # sorted by network, then anchor, then shape
         order = key.argsort(stable=True)
         inverse = torch.empty_like(order)
         inverse[order] = torch.arange(len(order), device=order.device)
-
         segment = key[order]
         anchor = segment.div(batch, rounding_mode="floor")
         network = self.model.network[anchor]
         counts = torch.bincount(network, minlength=len(self.model.local.weights[0])).tolist()
-        row = order.div(neighbours, rounding_mode="floor")
-        centres = self.anchors.transpose(0, 1).flatten(0, 1).index_select(0, segment)
-        local = points.flatten(0, 1).index_select(0, row) - centres
-        local = torch.cat([local[:, :1] * self.model.flip[anchor, None], local[:, 1:]], dim=-1)
+        return _Rows(order, inverse, segment, anchor, network, counts)
+
+    def _blend(
+        self, points: Float[Tensor, "b n 3"], nearby: Nearby, rows: "_Rows", first_bias: Float[Tensor, "s h"]
+    ) -> Float[Tensor, "b n f"]:
+        """Features of the rows' networks, whose first biases are `first_bias[rows.segment]`, blended at each point."""
+        batch, count, neighbours = nearby.indices[..., :-1].shape
+        local = (points[:, :, None] - nearby.centres[:, :, :-1]).flatten(0, 2)
+        local = permute_rows(local, rows.order, rows.inverse)
+        local = torch.cat([local[:, :1] * self.model.flip[rows.anchor, None], local[:, 1:]], dim=-1)
         encoded = positional_encoding(local, self.model.config.octaves)
-        features = self.model.local(encoded, self._first_bias.flatten(0, 1), segment, network, counts)
-        features = permute_rows(features, inverse, order).unflatten(0, (batch * count, neighbours))
-        return torch.einsum("rkf,rk->rf", features, weights.flatten(0, 1)).unflatten(0, (batch, count))
+        features = self.model.local(encoded, first_bias, rows.segment, rows.network, rows.counts)
+        features = permute_rows(features, rows.inverse, rows.order).unflatten(0, (batch * count, neighbours))
+        weights = nearby_weights(points, nearby, self.model.config.blend).flatten(0, 1)
+        return torch.einsum("rkf,rk->rf", features, weights).unflatten(0, (batch, count))
 
 
-def compact_weights(distance: Float[Tensor, "*n m"], sigma: float) -> Float[Tensor, "*n m-1"]:
-    """Blend weights with compact support, from the distances to the m = k + 1 nearest anchors in rising order.
+class _Rows(NamedTuple):
+    """Pairs of a point and an anchor that acts there, sorted so that each local network has its rows together."""
 
-    Proportional to (exp(-d_j / sigma) - exp(-d_m / sigma))^2. An anchor's weight and its gradient vanish where it
-    stops being among the k nearest, so evaluating k networks is exact and nothing jumps. The other weights know d_m
-    too, and its gradient jumps where the m-th anchor changes: there the field is continuous with a faint crease.
-    """
-    decay = torch.exp((distance[..., :1].detach() - distance) / sigma)
-    raw = (decay[..., :-1] - decay[..., -1:]).square() + 1e-12
-    return raw / raw.sum(-1, keepdim=True)
-
-
-def _nearest(points: Tensor, anchors: Tensor, count: int) -> Int[Tensor, "b n k"]:
-    """Indices of the nearest anchors, by rising distance; each pair by itself, so that chunks do not matter."""
-    with torch.no_grad():
-        squared = torch.zeros(*points.shape[:2], anchors.shape[1], dtype=points.dtype, device=points.device)
-        for axis in range(3):
-            squared += (points[..., None, axis] - anchors[:, None, :, axis]).square_()
-        return squared.topk(count, dim=-1, largest=False).indices
+    order: Int[Tensor, " r"]
+    inverse: Int[Tensor, " r"]
+    segment: Int[Tensor, " r"]
+    """Row of the table of first biases."""
+    anchor: Int[Tensor, " r"]
+    network: Int[Tensor, " r"]
+    counts: list[int]
+    """Rows of each network."""
 
 
-def _distance(offset: Tensor, softening: float) -> Tensor:
-    return (offset.square().sum(-1) + softening**2).sqrt()
+def _scatter(indices: Int[Tensor, "n k"], values: Float[Tensor, "n k d"]) -> Float[Tensor, "n 39 d"]:
+    whole = values.new_zeros(len(indices), len(ANCHORS), values.shape[-1])
+    return whole.scatter_(1, indices[..., None].expand_as(values), values)
 
 
-def _landmark_net(count: int, config: ImHeadConfig) -> nn.Sequential:
-    """Three layers from all local embeddings to the anchors' offsets, which start at zero."""
-    last = nn.Linear(config.landmark_width, 3 * count)
+def _latent_specs(config: ImHeadConfig) -> tuple[LatentSpec, ...]:
+    if config.codes == "compact":
+        return (LatentSpec("identity", config.latent_dim, config.latent_dim**-0.5, "subject"),)
+    local = LatentSpec("local", len(ANCHORS) * config.local_dim, config.local_dim**-0.5, "subject", per_anchor=True)
+    if not config.global_dim:
+        return (local,)
+    return (LatentSpec("global", config.global_dim, config.global_dim**-0.5, "subject"), local)
+
+
+def _landmark_net(inputs: int, width: int, count: int) -> nn.Sequential:
+    """Three layers to the anchors' offsets, which start at zero."""
+    last = nn.Linear(width, 3 * count)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
-    return nn.Sequential(
-        nn.Linear(count * config.local_dim, config.landmark_width),
-        nn.ReLU(),
-        nn.Linear(config.landmark_width, config.landmark_width),
-        nn.ReLU(),
-        last,
-    )
+    return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), last)
+
+
+class BallOffset(nn.Module):
+    """Signed distance from blended distances: what the local networks add to that of a ball."""
+
+    RADIUS = 0.5
+
+    def forward(self, points: Float[Tensor, "b n 3"], features: Float[Tensor, "b n 1"]) -> Float[Tensor, "b n"]:
+        """Signed distance before the exterior is added, canonical units."""
+        length = (points.square().sum(-1) + self.RADIUS**2 / 100).sqrt()  # without a kink at the origin
+        return length - self.RADIUS + features.squeeze(-1)
 
 
 class FusionNet(nn.Module):

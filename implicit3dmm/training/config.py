@@ -36,6 +36,10 @@ class TrainingConfig:
     """Seed of weights, codes and batches."""
     steps: int = 40000
     """Optimiser steps."""
+    code_steps: int = 0
+    """Steps at the start that move codes alone, where the weights are those of a trained model (`start`)."""
+    subjects: int | None = None
+    """Only so many training subjects of each corpus, the first; all by default."""
     shapes: int = 16
     """Records in a step's batch."""
     surface_points: int = 128
@@ -75,6 +79,10 @@ class TrainingConfig:
         for name in ("steps", "shapes", "surface_points", "distance_points", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if not 0 <= self.code_steps <= self.steps:
+            raise InputError(f"code_steps is {self.code_steps}; give 0 to steps ({self.steps})")
+        if self.subjects is not None and self.subjects < 2:
+            raise InputError(f"subjects is {self.subjects}; expected at least 2, or null for all")
         if not 2 <= self.gradient_points <= self.surface_points:
             raise InputError(f"gradient_points is {self.gradient_points}; give 2 to surface_points")
         if self.gradient_points // 2 > self.distance_points:
@@ -97,3 +105,6 @@ class RunConfig:
     """The architecture: `name` and its sizes."""
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     """How it is trained."""
+    start: str | None = None
+    """Released model or weights file that training starts from, of the same field: its weights, and its mean code for
+    every head; by default weights are fresh."""

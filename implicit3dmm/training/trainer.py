@@ -10,19 +10,22 @@ from statistics import fmean
 
 import torch
 import yaml
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from implicit3dmm.config import to_mapping
-from implicit3dmm.data.corpus import Corpus, principal_components
+from implicit3dmm.data.corpora import Corpora, by_member
+from implicit3dmm.data.corpus import Corpus
 from implicit3dmm.errors import InputError
-from implicit3dmm.fields import build_field
+from implicit3dmm.fields import build_field, field_from_mapping
 from implicit3dmm.files import atomic_path, writable_folder
 from implicit3dmm.latents import LatentBank, LatentPrior
-from implicit3dmm.models import HeadModel, save_model
+from implicit3dmm.models import HeadModel, load_model, save_model
 from implicit3dmm.training.checkpoints import read_checkpoint, write_checkpoint
 from implicit3dmm.training.config import RunConfig, TrainingConfig
 from implicit3dmm.training.gradients import GradientWorkers
 from implicit3dmm.training.objective import Objective
+from implicit3dmm.training.starts import start_codes
 from implicit3dmm.yaml_files import read_yaml
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,7 @@ class Trainer:
     would.
     """
 
-    def __init__(self, config: RunConfig, corpus: Corpus, folder: str | Path, *, device: str = "cpu"):
+    def __init__(self, config: RunConfig, corpus: Corpus | Corpora, folder: str | Path, *, device: str = "cpu"):
         """Builds field, codes and optimiser afresh; `resume` replaces them by the checkpoint's.
 
         Args:
@@ -52,23 +55,26 @@ class Trainer:
         self.config = config
         self.corpus = corpus
         self.device = torch.device(device)
-        self.records = corpus.records("train")
-        subjects = len(corpus.record_subject[self.records].unique())
-        if subjects < 2:  # whose codes have no spread
-            raise InputError(
-                f"{corpus.folder} has {subjects} training subjects; expected at least 2; build a larger corpus"
-            )
+        self.records = _training_records(corpus, config.training.subjects)
         self.folder = writable_folder(folder)
         self.step = 0
         self.seconds = 0.0
         self._claim_folder()
         settings = config.training
         generator = torch.Generator().manual_seed(settings.seed)
+        start = _load_start(config)
+        self._known = start.prior if start else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             field = build_field(config.field)
         bank = LatentBank(field.latent_specs, corpus.record_subject, generator)
-        _start_codes(bank, corpus, settings)
+        if start:
+            field.load_state_dict(start.field.state_dict())
+            for name, part in start.prior.parts.items():
+                bank.start_from(name, part.mean.expand_as(bank.tables[name]))
+        elif settings.code_start == "pca":
+            subjects = corpus.record_subject[self.records].unique()
+            start_codes(bank, corpus, subjects, whitening=settings.pca_whitening)
         self.objective = Objective(field, bank, settings).to(self.device)
         self.optimiser = torch.optim.Adam(
             [
@@ -120,23 +126,29 @@ class Trainer:
 
     def model(self) -> HeadModel:
         """The model as it stands."""
+        members = self.corpus.members.values()
+        sources = "; ".join(f"{member.recipe.source}: {member.source.licence}" for member in members)
         info = {
             "name": self.folder.resolve().name,
-            "licence": f"weights: MIT; trained on {self.corpus.recipe.source}: {self.corpus.source.licence}",
-            "recipe": to_mapping(self.corpus.recipe),
+            "licence": f"weights: MIT; trained on {sources}",
+            "start": self.config.start,
+            "recipes": [to_mapping(member.recipe) for member in members],
             "training": to_mapping(self.config.training),
             "steps": self.step,
             "seconds": round(self.seconds),
         }
-        return HeadModel(self.objective.field, LatentPrior.of(self.objective.bank, self.records), info)
+        prior = LatentPrior.of(self.objective.bank, self.records)
+        return HeadModel(self.objective.field, prior.pooled(self._known) if self._known else prior, info)
 
     def _step(self, step: int) -> dict[str, float]:
         settings = self.config.training
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         records = self.records[torch.randint(len(self.records), (settings.shapes,), generator=generator)]
         samples = self.corpus.samples(records, (settings.surface_points, settings.distance_points), generator)
-        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
-            group["lr"] = rate * _schedule(step, settings)
+        weights, codes = self.optimiser.param_groups
+        weights["lr"], codes["lr"] = (rate * _schedule(step, settings) for rate in self._rates)
+        if step < settings.code_steps:
+            weights["lr"] = 0.0
         batch = (records, *samples, self.corpus.anchors[records])
         values = self._gradients(*(tensor.to(self.device) for tensor in batch))
         norm = nn.utils.clip_grad_norm_(self.objective.field.parameters(), settings.clip)
@@ -152,9 +164,10 @@ class Trainer:
     def _claim_folder(self) -> None:
         """Writes config.yaml, unless the folder holds a run of another field."""
         path, mapping = self.folder / "config.yaml", to_mapping(self.config)
-        has_run = path.exists() and (self.folder / "checkpoint.safetensors").exists()
-        if has_run and read_yaml(path).get("field") != mapping["field"]:
-            raise InputError(f"{self.folder} holds a run of another field; choose another folder")
+        if path.exists() and (self.folder / "checkpoint.safetensors").exists():
+            held = field_from_mapping(read_yaml(path).get("field", {}), where=f"{path}: field")
+            if held != self.config.field:
+                raise InputError(f"{self.folder} holds a run of another field; choose another folder")
         with atomic_path(path) as temporary:
             temporary.write_text(yaml.safe_dump(mapping, sort_keys=False))
 
@@ -202,15 +215,35 @@ class _Log:
         self._added.clear()
 
 
-def _start_codes(bank: LatentBank, corpus: Corpus, settings: TrainingConfig) -> None:
-    if settings.code_start == "random":
-        return
-    for spec in bank.specs:
-        if spec.per == "subject":
-            codes, subjects = principal_components(corpus, "train", spec.dim, whitening=settings.pca_whitening)
-            table = bank.tables[spec.name].detach().clone()
-            table[subjects] = codes
-            bank.start_from(spec.name, table)
+def _load_start(config: RunConfig) -> HeadModel | None:
+    if config.start is None:
+        return None
+    start = load_model(config.start)
+    if start.field.config != config.field:
+        raise InputError(
+            f"{config.start} is of another field than the config; the config that it was trained with is expected; "
+            "give the config.yaml of its run"
+        )
+    return start
+
+
+def _training_records(corpus: Corpus | Corpora, most: int | None) -> Int[Tensor, " r"]:
+    """Records of the training subjects, of the first `most` of each member where that is given."""
+    records = corpus.records("train")
+    subjects = corpus.record_subject[records]
+    if most is not None:
+        kept = []
+        for member, start, own in by_member(corpus, subjects.unique()):
+            if len(own) < most:
+                raise InputError(
+                    f"{member.name} has {len(own)} training subjects; training.subjects asks for {most}; ask for fewer"
+                )
+            kept.append(own[:most] + start)
+        records = records[torch.isin(subjects, torch.cat(kept))]
+    count = len(corpus.record_subject[records].unique())
+    if count < 2:  # whose codes have no spread
+        raise InputError(f"{corpus.name} has {count} training subjects; expected at least 2; build a larger corpus")
+    return records
 
 
 def _schedule(step: int, settings: TrainingConfig) -> float:

@@ -78,7 +78,7 @@ def test_the_run_folder_holds_what_it_takes_to_use_and_repeat_it(killed_run):
     wanted = {"config.yaml", "checkpoint.safetensors", "metrics.jsonl", "curve.png", "model.safetensors", "tensorboard"}
     assert names == wanted
     info = load_model(killed_run / "model.safetensors").info
-    assert info["recipe"]["train"] == 6
+    assert info["recipes"][0]["train"] == 6
     assert info["steps"] == 60
     assert "CC0" in info["licence"]
 

@@ -15,7 +15,6 @@ from implicit3dmm.data.corpus import (
     _from_octahedron,
     _to_octahedron,
     build_corpus,
-    principal_components,
 )
 from implicit3dmm.data.recipe import Recipe, generate
 from implicit3dmm.data.sources import open_source
@@ -314,47 +313,3 @@ class TestOctahedron:
         lengths = np.linalg.norm(almost_flat, axis=1)
         almost_flat = almost_flat[lengths > 1e-3] / lengths[lengths > 1e-3, None]
         assert self.angles(almost_flat).max() < 0.01
-
-
-@pytest.fixture(scope="module")
-def centred(tiny_corpus) -> np.ndarray:
-    """Vertices of the tiny corpus's training heads around their mean, one row a head."""
-    heads = np.stack([head.vertices.ravel() for head in generate(tiny_corpus.recipe, range(6))])
-    return heads - heads.mean(0)
-
-
-class TestPrincipalComponents:
-    def test_rows_are_the_subjects_of_the_split(self, tiny_corpus):
-        codes, subjects = principal_components(tiny_corpus, "train", 4)
-        assert codes.shape == (6, 4)
-        assert codes.dtype == torch.float32
-        assert subjects.tolist() == [0, 1, 2, 3, 4, 5]
-
-    def test_without_whitening_they_keep_the_distances_of_space(self, tiny_corpus, centred):
-        codes = principal_components(tiny_corpus, "train", 5, whitening=0.0)[0].double().numpy()
-        space = np.linalg.norm(centred[:, None] - centred, axis=-1)
-        code = np.linalg.norm(codes[:, None] - codes, axis=-1)
-        largest = np.linalg.svd(centred, compute_uv=False)[0]
-        np.testing.assert_allclose(code, space * np.sqrt(6) / largest, atol=1e-3)
-
-    @pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
-    def test_the_spread_follows_its_law(self, tiny_corpus, centred, whitening):
-        codes = principal_components(tiny_corpus, "train", 5, whitening=whitening)[0].double().numpy()
-        left, spread, _ = np.linalg.svd(centred, full_matrices=False)
-        expected = (spread[:5] / spread[0]) ** (1 - whitening)
-        np.testing.assert_allclose(codes.std(0), expected, rtol=1e-2)
-        np.testing.assert_allclose(codes.mean(0), 0, atol=1e-4)
-        correlation = np.corrcoef(codes.T)
-        np.testing.assert_allclose(correlation, np.eye(5), atol=1e-3)
-        np.testing.assert_allclose(np.abs((left[:, :5] * codes).sum(0)), np.sqrt(6) * expected, rtol=1e-2)
-
-    def test_components_beyond_the_subjects_are_zero(self, tiny_corpus):
-        codes, _ = principal_components(tiny_corpus, "train", 9)
-        assert codes.shape == (6, 9)
-        assert not codes[:, 5:].any()
-        assert codes[:, :5].all()
-
-    def test_every_expression_of_a_subject_shares_its_row(self, reference, small_shards):
-        codes, subjects = principal_components(Corpus(reference), "train", 2)
-        assert codes.shape == (3, 2)
-        assert subjects.tolist() == [0, 1, 2]

@@ -8,7 +8,7 @@ from torch.autograd import gradcheck
 
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields import BlendConfig, ImHead, ImHeadConfig
-from implicit3dmm.fields.imhead import compact_weights
+from implicit3dmm.fields.blending import compact_weights
 from implicit3dmm.fields.layers import softplus
 from implicit3dmm.heads.template import ANCHOR_GROUPS, ANCHOR_PAIRS, ANCHORS, anchor_group, average_anchors
 

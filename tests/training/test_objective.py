@@ -12,6 +12,18 @@ from implicit3dmm.training.objective import Objective
 
 RADII = torch.tensor([0.4, 0.5, 0.6, 0.7])
 
+SMALLEST = dict(
+    latent_dim=4,
+    local_dim=2,
+    octaves=1,
+    local_width=8,
+    local_layers=1,
+    feature_dim=4,
+    fusion_width=8,
+    fusion_layers=1,
+    landmark_width=4,
+)
+
 
 class Balls(Field):
     """The exact distance to balls whose radius is the code."""
@@ -95,7 +107,7 @@ def test_all_points_of_a_batch_may_have_gradients():
 def test_the_total_is_the_weighted_sum():
     weights = LossWeights(2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0)
     torch.manual_seed(0)
-    named = objective(build_field(ImHeadConfig(4, 2, 1, 0.5, 8, 1, 4, 8, 1, 4)), losses=weights)(*batch())
+    named = objective(build_field(ImHeadConfig(**SMALLEST)), losses=weights)(*batch())
     assert set(named) == {*vars(weights), "total"}
     expected = sum(factor * named[name] for name, factor in vars(weights).items())
     assert named["total"].item() == pytest.approx(expected.item(), rel=1e-6)
@@ -110,7 +122,7 @@ def test_a_field_without_anchors_has_neither_landmark_nor_symmetry_loss():
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_workers_give_the_gradient_of_the_whole_batch(workers):
     torch.manual_seed(0)
-    whole = objective(build_field(ImHeadConfig(4, 2, 1, 0.5, 8, 1, 4, 8, 1, 4))).double()
+    whole = objective(build_field(ImHeadConfig(**SMALLEST))).double()
     samples = batch(dtype=torch.float64)
     named = whole(*samples)
     expected = torch.autograd.grad(named["total"], list(whole.parameters()))

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from implicit3dmm.config import load_config
-from implicit3dmm.data.corpus import build_corpus, principal_components
+from implicit3dmm.data.corpus import build_corpus
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields import DeepSDFConfig, field_configs
@@ -70,7 +70,7 @@ def test_every_registered_field_trains_two_steps(name, tiny_corpus, tmp_path):
     assert np.array_equal(loaded.sdf(points, loaded.prior.mean()), model.sdf(points, model.prior.mean()))
     assert loaded.field.config == settings.field
     assert loaded.info["steps"] == 2
-    assert loaded.info["recipe"]["seed"] == tiny_corpus.recipe.seed
+    assert loaded.info["recipes"][0]["seed"] == tiny_corpus.recipe.seed
     assert "MIT" in loaded.info["licence"]
 
 
@@ -279,12 +279,60 @@ def test_a_corpus_of_one_training_subject_is_refused_and_leaves_nothing(tmp_path
 
 
 def test_codes_start_from_the_principal_components_of_the_training_heads(tiny_corpus, tmp_path):
-    table = Trainer(config(), tiny_corpus, tmp_path / "pca").objective.bank.tables["identity"].detach()
-    codes, subjects = principal_components(tiny_corpus, "train", 8, whitening=SMALL.pca_whitening)
-    assert torch.equal(table[subjects], codes)
-    assert table[subjects, 0].std(correction=0).item() == pytest.approx(1, abs=1e-4)
-    assert (codes.square().sum(0).diff() <= 1e-5).all()
-    assert not codes[:, 5:].any()  # six heads have five components
+    trainer = Trainer(config(), tiny_corpus, tmp_path / "pca")
+    table = trainer.objective.bank.tables["identity"].detach()[tiny_corpus.subjects("train")]
+    assert table[:, 0].std(correction=0).item() == pytest.approx(1, abs=1e-4)
+    assert (table.square().sum(0).diff() <= 1e-5).all()
+    assert not table[:, 5:].any()  # six heads have five components
+
+
+def test_only_the_first_subjects_train_where_asked(tiny_corpus, tmp_path):
+    trainer = Trainer(config(subjects=3), tiny_corpus, tmp_path / "run")
+    assert tiny_corpus.record_subject[trainer.records].unique().tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match="has 6 training subjects; training.subjects asks for 7"):
+        Trainer(config(subjects=7), tiny_corpus, tmp_path / "other")
+
+
+@pytest.fixture(scope="module")
+def known(tiny_corpus, tmp_path_factory):
+    """The weights file of a model that has learnt a little."""
+    folder = tmp_path_factory.mktemp("known")
+    Trainer(config(steps=30), tiny_corpus, folder).train()
+    return str(folder / "model.safetensors")
+
+
+@pytest.fixture
+def own(tmp_path):
+    recipe = Recipe(seed=8, train=3, surface_points=512, distance_points=512)
+    return build_corpus(recipe, tmp_path / "own")
+
+
+def test_codes_move_first_and_then_the_weights_too(known, own, tmp_path):
+    weights = load_model(known).field.state_dict()
+    for steps, moved in ((4, False), (6, True)):
+        settings = dataclasses.replace(config(steps=steps, code_steps=4), start=known)
+        trainer = Trainer(settings, own, tmp_path / str(steps))
+        start = trainer.objective.bank.tables["identity"].detach().clone()
+        tuned = trainer.train()
+        changed = any(not torch.equal(weights[key], value) for key, value in tuned.field.state_dict().items())
+        assert changed == moved
+        assert not torch.equal(trainer.objective.bank.tables["identity"].detach(), start)
+
+
+def test_codes_start_at_the_mean_and_the_prior_keeps_the_known_heads(known, own, tmp_path):
+    trainer = Trainer(dataclasses.replace(config(steps=2), start=known), own, tmp_path / "run")
+    before = load_model(known).prior
+    table = trainer.objective.bank.tables["identity"].detach()
+    assert torch.equal(table, before.mean(len(table))["identity"])
+    after = trainer.model().prior.parts["identity"]
+    assert torch.allclose(after.mean, before.parts["identity"].mean, atol=1e-6)
+    assert after.std[0] > 0.6 * before.parts["identity"].std[0]
+
+
+def test_a_model_of_another_field_is_refused(known, own, tmp_path):
+    other = load_config(RunConfig, config_folder() / "deepsdf/tiny.yaml", [f"start={known}"])
+    with pytest.raises(InputError, match="is of another field than the config"):
+        Trainer(other, own, tmp_path / "run")
 
 
 def test_codes_start_from_noise_where_asked(tiny_corpus, tmp_path):

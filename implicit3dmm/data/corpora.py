@@ -1,0 +1,60 @@
+"""Several corpora that train one model together."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from implicit3dmm.data.corpus import Corpus, Samples
+from implicit3dmm.errors import InputError
+
+
+class Corpora:
+    """Corpora one after the other: the second's subjects and records are numbered after the first's."""
+
+    def __init__(self, members: Sequence[Corpus]):
+        """Joins them.
+
+        Raises:
+            InputError: two of them share heads: the same source and seed.
+        """
+        drawn = [(member.recipe.source, member.recipe.seed) for member in members]
+        if len(set(drawn)) < len(drawn):
+            raise InputError(f"the corpora {', '.join(m.name for m in members)} share heads; give each its own seed")
+        self.name = " + ".join(member.name for member in members)
+        starts = _starts([member.recipe.subjects for member in members])
+        self.members = dict(zip(starts, members, strict=True))
+        """The corpora by the number of their first subject."""
+        self._records = dict(zip(_starts([len(member.record_subject) for member in members]), members, strict=True))
+        self.anchors = torch.cat([member.anchors for member in members])
+        self.record_subject = torch.cat([member.record_subject + start for start, member in self.members.items()])
+
+    def records(self, split: str) -> Int[Tensor, " r"]:
+        """Numbers of the records whose subject is in `split`."""
+        return torch.cat([member.records(split) + start for start, member in self._records.items()])
+
+    def samples(self, records: Int[Tensor, " b"], count: tuple[int, int], generator: torch.Generator) -> Samples:
+        """As `Corpus.samples`; the order of the records is kept."""
+        starts = torch.tensor(list(self._records))
+        first = starts[torch.bucketize(records, starts, right=True) - 1].tolist()
+        drawn = [
+            self._records[start].samples(record[None] - start, count, generator)
+            for start, record in zip(first, records, strict=True)
+        ]
+        return Samples(*(torch.cat(field) for field in zip(*drawn, strict=True)))
+
+
+def by_member(corpus: Corpus | Corpora, subjects: Int[Tensor, " s"]) -> list[tuple[Corpus, int, Int[Tensor, " p"]]]:
+    """Which of the rising subjects each member has: the member, its first subject, and its own numbers of them."""
+    ends = [*list(corpus.members)[1:], torch.iinfo(torch.int64).max]
+    return [
+        (member, start, subjects[(subjects >= start) & (subjects < end)] - start)
+        for (start, member), end in zip(corpus.members.items(), ends, strict=True)
+    ]
+
+
+def _starts(counts: Sequence[int]) -> list[int]:
+    """Number of the first item of each part."""
+    return [0, *accumulate(counts[:-1])]

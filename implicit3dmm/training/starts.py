@@ -1,0 +1,81 @@
+"""Where codes start: principal components of the heads, instead of noise."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from implicit3dmm.data.corpora import Corpora, by_member
+from implicit3dmm.data.corpus import Corpus, gram_axes, neutral_vertices
+from implicit3dmm.geometry.neighbours import NearestNeighbours
+from implicit3dmm.heads.template import ANCHOR_PAIRS, ANCHORS, HeadTemplate
+from implicit3dmm.latents import LatentBank
+
+PLACE = 400
+"""Vertices around an anchor from whose movements its code starts."""
+
+
+def start_codes(bank: LatentBank, corpus: Corpus | Corpora, subjects: Int[Tensor, " s"], *, whitening: float) -> None:
+    """Overwrites the subjects' codes by principal components of their neutral heads.
+
+    Component i has the standard deviation (s_i / s_1) ** (1 - whitening) over the subjects, where s_i is its spread in
+    space: 0 keeps the proportions of space, 1 makes all alike. Components beyond the number of subjects are zero. A
+    code per anchor starts from the vertices around its anchor, those of a mirrored pair from common components.
+
+    Args:
+        bank: codes of the corpus.
+        corpus: whose heads.
+        subjects: the ones that train.
+        whitening: 0 to 1.
+    """
+    template = next(iter(corpus.members.values())).source.template
+    vertices = _vertices(corpus, template, subjects)
+    vertices -= vertices.mean(0)
+    for spec in bank.specs:
+        if spec.per == "subject":
+            if spec.per_anchor:
+                codes = _anchored(vertices, template, spec.dim // len(ANCHORS), whitening)
+            else:
+                codes = components(vertices.reshape(len(vertices), -1), spec.dim, whitening=whitening)
+            table = bank.tables[spec.name].detach().clone()
+            table[subjects] = torch.from_numpy(codes)
+            bank.start_from(spec.name, table)
+
+
+def components(centred: Float[np.ndarray, "s c"], dim: int, *, whitening: float) -> Float[np.ndarray, "s d"]:
+    """Principal components of the rows, the first with standard deviation 1; see `start_codes`."""
+    left, spread = gram_axes(centred)
+    rank = min(dim, len(centred) - 1)
+    codes = np.zeros((len(centred), dim), np.float32)
+    codes[:, :rank] = left[:, :rank] * np.sqrt(len(centred)) * (spread[:rank] / spread[0]) ** (1 - whitening)
+    return codes
+
+
+def _anchored(
+    centred: Float[np.ndarray, "s v 3"], template: HeadTemplate, dim: int, whitening: float
+) -> Float[np.ndarray, "s f"]:
+    """A code for each anchor, one after the other."""
+    near = NearestNeighbours(template.vertices).query(template.vertices[template.anchors], k=PLACE)[1]
+    count = len(centred)
+    codes = np.zeros((count, len(ANCHORS), dim), np.float32)
+    for right in range(0, 2 * len(ANCHOR_PAIRS), 2):
+        left = centred[:, near[right + 1]]
+        mirrored = centred[:, template.mirror[near[right + 1]]] * np.float32([-1, 1, 1])
+        both = components(np.concatenate([mirrored, left]).reshape(2 * count, -1), dim, whitening=whitening)
+        codes[:, right], codes[:, right + 1] = both[:count], both[count:]
+    for anchor in range(2 * len(ANCHOR_PAIRS), len(ANCHORS)):
+        codes[:, anchor] = components(centred[:, near[anchor]].reshape(count, -1), dim, whitening=whitening)
+    return codes.reshape(count, -1)
+
+
+def _vertices(
+    corpus: Corpus | Corpora, template: HeadTemplate, subjects: Int[Tensor, " s"]
+) -> Float[np.ndarray, "s v 3"]:
+    """Neutral heads at the template's vertices; those of another topology at their nearest vertices on average."""
+    stacks = []
+    for member, _, own in by_member(corpus, subjects):
+        rows = neutral_vertices(member, own).reshape(len(own), -1, 3)
+        if member.source.template is not template:
+            rows = rows[:, NearestNeighbours(member.source.template.vertices).query(template.vertices)[1]]
+        stacks.append(rows)
+    return np.concatenate(stacks)
