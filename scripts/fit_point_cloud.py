@@ -13,7 +13,7 @@ from tyro.conf import Positional
 import implicit3dmm
 
 
-def main(scan: Positional[Path], mesh: Positional[Path], /, steps: int = 250, resolution: int = 256) -> None:
+def main(scan: Positional[Path], mesh: Positional[Path], /, steps: int = 10, resolution: int = 256) -> None:
     """Fits a head and prints how far the scan lies from it.
 
     Args:

@@ -14,20 +14,19 @@ class FitConfig:
     """Seed of the choice of points."""
     points: int = 10000
     """Points of the scan that are used, spread evenly over its surface."""
-    steps: int = 250
-    """Steps of the solver."""
-    batch: int = 2048
-    """Points in a step."""
-    code_rate: float = 0.1
-    """Adam's rate for the codes, standard deviations of the prior."""
-    pose_rate: float = 5e-3
-    """Adam's rate for the pose: radians, canonical units and the logarithm of the scale."""
+    steps: int = 10
+    """Gauss-Newton steps."""
+    first_points: int = 1000
+    """Points of the first step; the last three have all."""
     robust_start: float = 0.05
     """Distance, canonical units, beyond which a point starts to lose its say at the first step (10 mm)."""
     robust_end: float = 0.02
-    """The same at the last step (4 mm): hair and strays have none left."""
-    prior: float = 1e-8
-    """Weight of the squared norm of the whitened codes beside the mean squared distance in canonical units."""
+    """The same at the end (4 mm): hair and strays have none left."""
+    prior_start: float = 1e-5
+    """Weight, at the first step, of the squared norm of the whitened codes beside the mean squared distance in
+    canonical units."""
+    prior: float = 1e-9
+    """The same at the end, beside what noise asks for; see `solve`."""
 
     def validate(self) -> None:
         """Raises InputError on a value out of range."""
@@ -35,11 +34,9 @@ class FitConfig:
             raise InputError(f"seed is {self.seed}; give 0 to 2^63 - 1")
         if self.points < MIN_SCAN_POINTS:
             raise InputError(f"points is {self.points}; give at least {MIN_SCAN_POINTS}")
-        if min(self.steps, self.batch) < 1:
-            raise InputError("steps and batch must be at least 1")
-        if min(self.code_rate, self.pose_rate) < 0:
-            raise InputError("code_rate and pose_rate must be at least 0")
+        if min(self.steps, self.first_points) < 1:
+            raise InputError("steps and first_points must be at least 1")
         if not 0 < self.robust_end <= self.robust_start:
             raise InputError("robust_start and robust_end must be above 0, the end at most the start")
-        if self.prior < 0:
-            raise InputError(f"prior is {self.prior}; give at least 0")
+        if not 0 < self.prior <= self.prior_start:
+            raise InputError("prior_start and prior must be above 0, the end at most the start")

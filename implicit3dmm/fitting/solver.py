@@ -1,17 +1,33 @@
-"""Finds codes and pose of a model from surface points alone."""
+"""Finds codes and pose of a model from surface points alone, by Gauss-Newton."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from implicit3dmm.fitting.config import FitConfig
 from implicit3dmm.geometry.similarity import Similarity
-from implicit3dmm.latents import Codes
+from implicit3dmm.latents import Codes, LatentPrior
 from implicit3dmm.models import HeadModel
+
+CHUNK = 1024
+"""Points that are differentiated at once, so that their activations stay in cache."""
+
+LAST_STEPS = 3
+"""Steps at the end that have all points and the final weights, so that the solver arrives."""
+
+POSE_DAMPING = 1e-7
+"""Weight of a pose step's squared length (radians, canonical units, logarithm of scale): a pose that the points do not
+tell, such as the turn of a ball, stays."""
+
+ChunkMap = Callable[[Callable, Sequence], Iterable]
 
 
 @dataclass(frozen=True)
@@ -22,9 +38,18 @@ class Solution:
     similarity: Similarity
     """From the scan's frame to the canonical frame."""
     losses: list[float]
-    """Robust mean squared distance of each step, squared canonical units."""
+    """Robust mean squared distance at the start of each step, squared canonical units."""
     code_norm: float
     """Length of the whitened codes over its expectation under the prior: about 1 for a likely head."""
+
+
+class Normal(NamedTuple):
+    """Normal equations of the weighted least squares about codes u and pose p: a mean over the points."""
+
+    matrix: Float[Tensor, "m m"]
+    """By all codes, then rotation vector, shift and logarithm of the scale; m = codes + 7."""
+    slope: Float[Tensor, " m"]
+    residuals: Float[Tensor, " n"]
 
 
 def solve(
@@ -37,9 +62,15 @@ def solve(
 ) -> Solution:
     """Minimises robust distances plus the prior over codes and pose.
 
-    The objective is mean rho(f(x)) + prior |u|^2, where u are the codes in standard deviations of the prior, x the
-    points under the current pose and rho the Geman-McClure function r^2 / (1 + r^2 / c^2), whose c shrinks from
-    `robust_start` to `robust_end`. Only points on the surface are needed: no normals, no signed distances.
+    The objective is mean rho(f(x)) + w |u|^2, where u are the codes in standard deviations of the prior, x the points
+    under the current pose and rho the Geman-McClure function r^2 / (1 + r^2 / c^2). Each step solves the normal
+    equations of reweighted least squares for codes and pose together. On the way c shrinks from `robust_start` to
+    `robust_end`, w from `prior_start` to its end, and the points grow from `first_points` to all: the pose and the main
+    directions of shape are found first, from few points. Only points on the surface are needed: no normals, no signed
+    distances.
+
+    At the end w is `prior` plus the residuals' variance over the number of points, which keeps the codes from following
+    noise: for points with independent noise about a surface of the model that is the maximum a posteriori.
 
     Args:
         model: the model to fit.
@@ -48,37 +79,24 @@ def solve(
         config: the solver's settings.
         progress: wraps the steps, such as `tqdm`.
     """
-    generator = torch.Generator().manual_seed(config.seed)
-    pose = _Pose(start, points, model.device)
-    whitened = {n: torch.zeros(1, len(p.mean), device=model.device) for n, p in model.prior.parts.items()}
-    for table in whitened.values():
-        table.requires_grad_(True)
-    optimiser = torch.optim.Adam(
-        [
-            {"params": list(whitened.values()), "lr": config.code_rate},
-            {"params": [pose.parameters], "lr": config.pose_rate},
-        ]
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
+    shuffled = np.random.default_rng(config.seed).permutation(points)
     prior = model.prior.to(model.device)
-    losses = []
-    for step in progress(range(config.steps)):
-        chosen = torch.randint(len(points), (min(config.batch, len(points)),), generator=generator)
-        codes = prior.unwhiten(whitened)
-        distance = model.field.condition(codes).sdf(pose.apply(chosen)[None])
-        scale = config.robust_start * (config.robust_end / config.robust_start) ** (step / config.steps)
-        data = geman_mcclure(distance, scale).mean()
-        loss = data + config.prior * sum(table.square().sum() for table in whitened.values())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        losses.append(float(data.detach()))
-    size = sum(table.numel() for table in whitened.values())
-    norm = sum(float(table.detach().square().sum()) for table in whitened.values())
-    with torch.no_grad():
-        codes = {name: table.cpu() for name, table in prior.unwhiten(whitened).items()}
-    return Solution(codes, pose.similarity(), losses, (norm / size) ** 0.5)
+    whitened = torch.zeros(sum(len(part.mean) for part in prior.parts.values()), dtype=torch.float64)
+    similarity, losses = start, []
+    with _chunk_map(model.device) as chunk_map:
+        for step in progress(range(config.steps)):
+            share = min(step / max(config.steps - LAST_STEPS, 1), 1.0)
+            placed = similarity.apply(shuffled[: _between(config.first_points, len(shuffled), share)])
+            robust = _geometric(config.robust_start, config.robust_end, share)
+            centre = np.median(placed, axis=0)  # a stray far away would take a mean, and float32's digits, with it
+            normal = _normal_equations(model, prior, whitened, placed, centre, robust, chunk_map)
+            weight = _geometric(config.prior_start, config.prior, share) + _noise(normal.residuals) / len(placed)
+            move = _step(normal, whitened, weight)
+            whitened = whitened + move[:-7]
+            similarity = _moved(move[-7:].numpy(), centre).compose(similarity)
+            losses.append(float(geman_mcclure(normal.residuals, robust).mean()))
+    codes = {name: table.cpu() for name, table in _codes(prior, whitened).items()}
+    return Solution(codes, similarity, losses, float(whitened.square().mean().sqrt()))
 
 
 def geman_mcclure(residual: Tensor, scale: float) -> Tensor:
@@ -87,31 +105,75 @@ def geman_mcclure(residual: Tensor, scale: float) -> Tensor:
     return squared / (1 + squared / scale**2)
 
 
-class _Pose:
-    """A small similarity about the centre of the points, on top of the start."""
+def _normal_equations(
+    model: HeadModel,
+    prior: LatentPrior,
+    whitened: Float[Tensor, " d"],
+    placed: Float[np.ndarray, "n 3"],
+    centre: Float[np.ndarray, "3"],
+    robust: float,
+    chunk_map: ChunkMap,
+) -> Normal:
+    codes = _codes(prior, whitened)
+    offsets = torch.as_tensor(placed - centre, dtype=torch.float32, device=model.device)
+    middle = torch.as_tensor(centre, dtype=torch.float32, device=model.device)
 
-    def __init__(self, start: Similarity, points: Float[np.ndarray, "n 3"], device: torch.device):
-        self._start = start
-        placed = start.apply(points)
-        self._centre = np.median(placed, axis=0)  # a stray far away would take a mean, and float32's digits, with it
-        self._points = torch.as_tensor(placed - self._centre, dtype=torch.float32, device=device)
-        self._offset = torch.as_tensor(self._centre, dtype=torch.float32, device=device)
-        self.parameters = torch.zeros(7, device=device, requires_grad=True)
+    def accumulate(chunk: Float[Tensor, "c 3"]) -> tuple[Tensor, Tensor, Tensor]:
+        sdf, by_codes, by_points = model.field.jacobian(codes, chunk + middle)
+        by_whitened = [by_codes[name] @ (part.axes * part.std) for name, part in prior.parts.items()]
+        turn, growth = torch.linalg.cross(chunk, by_points), (chunk * by_points).sum(1, keepdim=True)
+        rows = torch.cat([*by_whitened, turn, by_points, growth], dim=1)
+        weighted = rows / (1 + sdf.square() / robust**2).square()[:, None]  # half the slope of rho over r
+        return weighted.T @ rows, weighted.T @ sdf, sdf
 
-    def apply(self, chosen: Tensor) -> Float[Tensor, "m 3"]:
-        rotation, shift, growth = self.parameters[:3], self.parameters[3:6], self.parameters[6]
-        turned = self._points[chosen] @ rotation_matrix(rotation).T
-        return growth.exp() * turned + self._offset + shift
-
-    def similarity(self) -> Similarity:
-        values = self.parameters.detach().double().cpu()
-        scale, rotation = float(values[6].exp()), rotation_matrix(values[:3]).numpy()
-        shift = self._centre + values[3:6].numpy() - scale * rotation @ self._centre
-        return Similarity(scale, rotation, shift).compose(self._start)
+    matrices, slopes, residuals = zip(*chunk_map(accumulate, offsets.split(CHUNK)), strict=True)
+    matrix, slope = (torch.stack(parts).double().sum(0).cpu() / len(placed) for parts in (matrices, slopes))
+    return Normal(matrix, slope, torch.cat(residuals).cpu())
 
 
-def rotation_matrix(vector: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
-    """Rotation about `vector` by its length in radians (the exponential of its cross-product matrix)."""
-    x, y, z = vector
-    zero = torch.zeros_like(x)
-    return torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).reshape(3, 3))
+def _step(normal: Normal, whitened: Float[Tensor, " d"], weight: float) -> Float[Tensor, " m"]:
+    """Where the quadratic that the normal equations describe, with the prior, is least."""
+    count = len(whitened)
+    damping = torch.full((count + 7,), weight, dtype=torch.float64)
+    damping[count:] = POSE_DAMPING
+    slope = normal.slope.clone()
+    slope[:count] += weight * whitened
+    return -torch.linalg.solve(normal.matrix + damping.diag(), slope)
+
+
+def _noise(residuals: Float[Tensor, " n"]) -> float:
+    """Variance of normally distributed residuals, from their median, which strays do not move."""
+    return float((1.4826 * residuals.abs().median()) ** 2)
+
+
+def _codes(prior: LatentPrior, whitened: Float[Tensor, " d"]) -> Codes:
+    sizes = [len(part.mean) for part in prior.parts.values()]
+    device = next(iter(prior.parts.values())).mean.device
+    parts = whitened.float().to(device)[None].split(sizes, dim=1)
+    return prior.unwhiten(dict(zip(prior.parts, parts, strict=True)))
+
+
+def _moved(pose: Float[np.ndarray, "7"], centre: Float[np.ndarray, "3"]) -> Similarity:
+    """The similarity about `centre` that a pose step describes."""
+    rotation, scale = Rotation.from_rotvec(pose[:3]).as_matrix(), float(np.exp(pose[6]))
+    return Similarity(scale, rotation, centre + pose[3:6] - scale * rotation @ centre)
+
+
+def _between(low: int, high: int, share: float) -> int:
+    """A whole number between the two, evenly in magnitude; `high` where it is the smaller one."""
+    return round(_geometric(low, high, share)) if low < high else high
+
+
+def _geometric(start: float, end: float, share: float) -> float:
+    return start * (end / start) ** share
+
+
+@contextmanager
+def _chunk_map(device: torch.device) -> Iterator[ChunkMap]:
+    """Applies a function to chunks in as many threads as torch has, one core each; on a GPU one after the other."""
+    workers = torch.get_num_threads() if device.type == "cpu" else 1
+    if workers == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield pool.map

@@ -14,13 +14,12 @@ def test_the_defaults_are_valid():
         ({"seed": -1}, "seed is -1"),
         ({"seed": 2**63}, "seed is"),
         ({"points": 99}, "points is 99; give at least 100"),
-        ({"steps": 0}, "steps and batch"),
-        ({"batch": 0}, "steps and batch"),
-        ({"code_rate": -0.1}, "code_rate"),
-        ({"pose_rate": -0.1}, "pose_rate"),
+        ({"steps": 0}, "steps and first_points"),
+        ({"first_points": 0}, "steps and first_points"),
         ({"robust_end": 0.0}, "robust"),
         ({"robust_start": 0.001}, "robust"),
-        ({"prior": -1.0}, "prior is -1"),
+        ({"prior": 0.0}, "prior_start and prior"),
+        ({"prior_start": 1e-12}, "prior_start and prior"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(values, message):

@@ -8,7 +8,7 @@ from torch import nn
 
 from implicit3dmm.fields.base import ConditionedField, Field
 from implicit3dmm.fitting import FitConfig
-from implicit3dmm.fitting.solver import geman_mcclure, rotation_matrix, solve
+from implicit3dmm.fitting.solver import geman_mcclure, solve
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.latents import Gaussian, LatentPrior, LatentSpec
 from implicit3dmm.models import HeadModel
@@ -19,7 +19,7 @@ SPREAD = 0.15
 
 WHITENED = np.array([-1.2, 0.9])
 """Makes the radii 0.33, 0.69 and 0.5: no two are alike, so that the pose is told."""
-CONFIG = FitConfig(steps=240, batch=512, prior=0.0)
+CONFIG = FitConfig(steps=16, first_points=500, prior=1e-15)
 
 
 class EllipsoidField(Field):
@@ -108,7 +108,7 @@ def test_a_few_points_at_the_end_of_the_world_do_no_harm(model):
 
 
 def test_equal_seeds_give_equal_bits(model):
-    config = replace(CONFIG, steps=10)
+    config = CONFIG
     one, same = (solve(model, surface_points(), START, config) for _ in range(2))
     other = solve(model, surface_points(), START, replace(config, seed=1))
     assert torch.equal(one.codes["identity"], same.codes["identity"])
@@ -118,7 +118,7 @@ def test_equal_seeds_give_equal_bits(model):
 
 
 def test_the_unit_of_the_scan_does_not_matter(model):
-    config, unit = replace(CONFIG, steps=30), motion(1000.0, [0, 0, 0], [0, 0, 0])
+    config, unit = CONFIG, motion(1000.0, [0, 0, 0], [0, 0, 0])
     one = solve(model, surface_points(), START, config)
     other = solve(model, unit.apply(surface_points()), START.compose(unit.inverse()), config)
     torch.testing.assert_close(one.codes, other.codes, atol=1e-4, rtol=0)
@@ -127,7 +127,7 @@ def test_the_unit_of_the_scan_does_not_matter(model):
 
 def test_a_strong_prior_keeps_the_codes_at_the_mean(model):
     free = solve(model, surface_points(), START, CONFIG)
-    held = solve(model, surface_points(), START, replace(CONFIG, prior=1.0))
+    held = solve(model, surface_points(), START, replace(CONFIG, prior_start=1.0, prior=1.0))
     assert held.code_norm < 0.01
     assert held.codes["identity"].abs().max() < 0.01 * SPREAD
     assert free.code_norm == pytest.approx(np.sqrt(np.square(WHITENED).mean()), abs=0.05)
@@ -144,19 +144,6 @@ def test_every_step_is_shown_as_progress_and_the_codes_carry_no_graph(model):
     solution = solve(model, surface_points(200), START, replace(CONFIG, steps=3), progress=watched)
     assert steps == [0, 1, 2]
     assert not solution.codes["identity"].requires_grad
-
-
-@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-3, 1.0, np.pi - 1e-6, np.pi, 6.0])
-def test_rotation_matrix_is_that_of_the_rotation_vector(angle):
-    axes = np.random.default_rng(0).normal(size=(5, 3))
-    for vector in angle * axes / np.linalg.norm(axes, axis=1, keepdims=True):
-        expected = Rotation.from_rotvec(vector).as_matrix()
-        np.testing.assert_allclose(rotation_matrix(torch.tensor(vector)).numpy(), expected, atol=1e-12)
-
-
-def test_rotation_matrix_has_its_derivative_at_zero_too():
-    for vector in (torch.zeros(3), torch.tensor([0.3, -1.0, 0.5])):
-        assert torch.autograd.gradcheck(rotation_matrix, vector.double().requires_grad_(True))
 
 
 def test_geman_mcclure_is_quadratic_near_half_at_the_scale_and_level_far_away():
