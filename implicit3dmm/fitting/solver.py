@@ -27,6 +27,10 @@ POSE_DAMPING = 1e-7
 """Weight of a pose step's squared length (radians, canonical units, logarithm of scale): a pose that the points do not
 tell, such as the turn of a ball, stays."""
 
+POINTS_PER_RESIDUAL = 4
+"""Points that count as one independent residual when the prior is weighed against noise: a model's own errors, and the
+pose's, are shared by neighbours. With 1, front halves with noise lose their scale; with 8, whole heads their features."""
+
 ChunkMap = Callable[[Callable, Sequence], Iterable]
 
 
@@ -69,8 +73,8 @@ def solve(
     directions of shape are found first, from few points. Only points on the surface are needed: no normals, no signed
     distances.
 
-    At the end w is `prior` plus the residuals' variance over the number of points, which keeps the codes from following
-    noise: for points with independent noise about a surface of the model that is the maximum a posteriori.
+    At the end w is `prior` plus the residuals' variance over the number of independent ones, which keeps the codes from
+    following noise: for points with independent noise about a surface of the model that is the maximum a posteriori.
 
     Args:
         model: the model to fit.
@@ -90,7 +94,9 @@ def solve(
             robust = _geometric(config.robust_start, config.robust_end, share)
             centre = np.median(placed, axis=0)  # a stray far away would take a mean, and float32's digits, with it
             normal = _normal_equations(model, prior, whitened, placed, centre, robust, chunk_map)
-            weight = _geometric(config.prior_start, config.prior, share) + _noise(normal.residuals) / len(placed)
+            weight = _geometric(config.prior_start, config.prior, share) + POINTS_PER_RESIDUAL * _noise(
+                normal.residuals
+            ) / len(placed)
             move = _step(normal, whitened, weight)
             whitened = whitened + move[:-7]
             similarity = _moved(move[-7:].numpy(), centre).compose(similarity)
