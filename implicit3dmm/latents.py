@@ -43,7 +43,7 @@ class LatentBank(nn.Module):
         self.tables = nn.ParameterDict()
         for spec in self.specs:
             rows = subject_of_record if spec.per == "subject" else torch.arange(len(subject_of_record))
-            self.register_buffer(f"_rows_{spec.name}", rows.long())
+            self.register_buffer(f"_rows_{spec.name}", rows.long().clone())  # a file holds no shared memory
             drawn = torch.randn(int(rows.max()) + 1, spec.dim, generator=generator)
             self.tables[spec.name] = nn.Parameter(spec.init_std * drawn)
 
