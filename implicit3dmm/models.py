@@ -101,6 +101,18 @@ def evaluate_in_chunks(
     return values
 
 
+def training_heads(info: Mapping[str, Any]) -> str:
+    """The heads that a model was trained on, such as "1000 makehuman + 500 ict", from the `info` of its file."""
+    # A linear model, and weights of version 0.1, name one recipe.
+    recipes = info.get("recipes", [info["recipe"]] if "recipe" in info else [])
+    most = info.get("training", {}).get("subjects")
+    return " + ".join(
+        f"{most or recipe['train']} {recipe['source']}"
+        + (f" with {recipe['detail_mm']:g} mm of relief" if recipe.get("detail_mm") else "")
+        for recipe in recipes
+    )
+
+
 def save_model(path: str | Path, model: HeadModel) -> None:
     """Writes weights, prior, config and `info` into one safetensors file.
 

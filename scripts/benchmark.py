@@ -1,6 +1,6 @@
 """Speed and memory of the main path, each figure with what it was measured against.
 
-    python scripts/benchmark.py [--narrow-band]
+    python scripts/benchmark.py [--narrow-band] [--rows MODEL ...]
 
 Judge processor-seconds and ratios: wall times depend on what else the machine does. A ratio is taken in one process,
 alternating the two sides and taking each side's median.
@@ -24,6 +24,7 @@ import tyro
 import implicit3dmm
 from implicit3dmm.data.recipe import Head, Recipe, generate
 from implicit3dmm.data.sources import open_source
+from implicit3dmm.evaluation.methods import FieldMethod, open_method
 from implicit3dmm.extraction import CHUNK, extract
 from implicit3dmm.fields import ConditionedField
 from implicit3dmm.fitting import fit
@@ -39,7 +40,12 @@ TEST_HEADS = 1016
 
 
 def main(
-    model: str = "imhead", threads: int = 2, repeats: int = 5, narrow_band: bool = False, stage: str | None = None
+    model: str = "imhead",
+    threads: int = 2,
+    repeats: int = 5,
+    narrow_band: bool = False,
+    rows: tuple[str, ...] = (),
+    stage: str | None = None,
 ) -> None:
     """Prints the figures.
 
@@ -48,21 +54,26 @@ def main(
         threads: Torch threads.
         repeats: Measurements of each kind; the median is printed.
         narrow_band: Compare narrow-band with dense extraction on 20 heads at 128 cells and 3 at 256 (many minutes).
+        rows: Fit and mesh times of these models alone: fields and linear ones.
         stage: Run one stage alone in this process; by default each gets a process of its own, so that its peak memory
             is its own.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     stages = {"field": field, "fit": fit_scan, "mesh": mesh_256, "train": training_step}
+    if rows:
+        stages = {"row": time_row}
     if narrow_band:
         stages = {"narrow_band": compare_bands}
     if stage is not None:
-        stages[stage](load_model(model), repeats)
+        stages[stage](model if rows else load_model(model), repeats)
         return
     print(f"implicit3dmm {implicit3dmm.__version__}, torch {torch.__version__}, {threads} threads, {processor()}")
     for name in stages:
-        command = [sys.executable, __file__, "--model", model, "--threads", str(threads), "--repeats", str(repeats)]
-        subprocess.run([*command, "--stage", name, *(["--narrow-band"] if narrow_band else [])], check=True)
+        for of in rows or (model,):
+            command = [sys.executable, __file__, "--model", of, "--threads", str(threads), "--repeats", str(repeats)]
+            options = [*(["--narrow-band"] if narrow_band else []), *(["--rows", of] if rows else [])]
+            subprocess.run([*command, "--stage", name, *options], check=True)
 
 
 def field(model: HeadModel, repeats: int) -> None:
@@ -90,6 +101,21 @@ def field(model: HeadModel, repeats: int) -> None:
 
 def fit_scan(model: HeadModel, repeats: int) -> None:
     """The whole of `fit` from 10,000 points in a random pose, mesh at 256 cells and measurement included."""
+    print(f"fit: 10,000 points to codes and mesh, {time_fits(lambda points: fit(points, model), repeats)}")
+
+
+def time_row(name: str, repeats: int) -> None:
+    """The fit of one model, and for a field a mesh at 256 cells of the codes."""
+    method = open_method(name)
+    print(f"{name}: fit from 10,000 points, {time_fits(method.fit, repeats)}")
+    if isinstance(method, FieldMethod):
+        model = method.model
+        wall, cpu = timed(lambda: extract(model, model.prior.mean(), resolution=256), min(repeats, 3))
+        print(f"{name}: mesh of 256 cells: {wall:.1f} s, {cpu:.1f} processor-seconds")
+
+
+def time_fits(fit_points: Callable, repeats: int) -> str:
+    """Times, error and memory of fits to the first test heads in a random pose."""
     template = open_source("makehuman").template
     seconds, errors = [], []
     for number in range(min(repeats, 3)):
@@ -100,13 +126,13 @@ def fit_scan(model: HeadModel, repeats: int) -> None:
         rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
         rotation *= np.linalg.det(rotation)
         wall, cpu = time.perf_counter(), time.process_time()
-        result = fit(points @ rotation.T, model)
+        result = fit_points(points @ rotation.T)
         seconds.append((time.perf_counter() - wall, time.process_time() - cpu))
         errors.append(distance_to_surface(result.mesh.vertices @ rotation, truth).distance.mean())
     wall, cpu = np.median(seconds, axis=0)
-    print(
-        f"fit: 10,000 points to codes and mesh, median of {len(seconds)}: {wall:.1f} s, {cpu:.1f} processor-seconds; "
-        f"mesh to true surface {np.mean(errors):.2f} mm on average; peak memory {peak_memory():.2f} GB"
+    return (
+        f"median of {len(seconds)}: {wall:.1f} s, {cpu:.1f} processor-seconds; mesh to true surface "
+        f"{np.mean(errors):.2f} mm on average; peak memory {peak_memory():.2f} GB"
     )
 
 

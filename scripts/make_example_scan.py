@@ -15,8 +15,7 @@ import tyro
 from implicit3dmm.config import load_config
 from implicit3dmm.data.recipe import Recipe, generate
 from implicit3dmm.data.sources import open_source
-from implicit3dmm.geometry.distance import signed_distance
-from implicit3dmm.geometry.isosurface import extract_surface
+from implicit3dmm.evaluation.simulated_scans import with_shoulders, without
 from implicit3dmm.geometry.mesh import Mesh, write_mesh
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.resources import config_file
@@ -24,7 +23,6 @@ from implicit3dmm.resources import config_file
 SUBJECT = 1050
 CELL_MM = 2.5
 NOISE_MM = 0.3
-BLEND_MM = 35.0
 MM_PER_UNIT = 10.0
 
 
@@ -40,30 +38,11 @@ def main(out: Path = Path("assets/example_scan.ply"), seed: int = 7) -> None:
     assert recipe.split_of(SUBJECT) == "test"
     head = next(generate(recipe, (SUBJECT,)))
     mm = head.similarity.inverse().apply(head.vertices)
-    bust = with_shoulders(Mesh(mm, open_source("makehuman").template.triangles), head.similarity)
+    bust = with_shoulders(Mesh(mm, open_source("makehuman").template.triangles), head.similarity, cell_mm=CELL_MM)
     scan = with_holes(bust, head.similarity, rng)
     noisy = scan.vertices + rng.normal(0, NOISE_MM, (len(scan.vertices), 1)) * scan.vertex_normals()
     pose = Similarity(1 / MM_PER_UNIT, rotation(rng), rng.uniform(-80, 80, 3))
     write_mesh(out, Mesh(pose.apply(noisy), scan.faces))
-
-
-def with_shoulders(head: Mesh, to_canonical: Similarity) -> Mesh:
-    """The head joined smoothly to a chest and shoulders, remeshed, mm."""
-    centre = to_canonical.inverse().apply(np.array([[0.0, -0.78, -0.08]]))[0]
-    low, high = head.bounds()
-    bounds = np.array([[low[0] - 130, low[1] - 40, low[2] - 30], [high[0] + 130, high[1] + 10, high[2] + 10]])
-
-    def sdf(points: np.ndarray) -> np.ndarray:
-        points = points.astype(np.float64)
-        distance = signed_distance(points, head).distance
-        body = capsule(points - centre, half_length=120.0, radius=55.0)
-        gap = np.clip(0.5 + 0.5 * (body - distance) / BLEND_MM, 0, 1)  # polynomial smooth minimum
-        return (body * (1 - gap) + distance * gap - BLEND_MM * gap * (1 - gap)).astype(np.float32)
-
-    cells = int(np.ptp(bounds, axis=0).max() / CELL_MM)
-    joined = extract_surface(sdf, bounds, cells, lipschitz=1.2)
-    bottom = bounds[0, 1] + 2 * CELL_MM
-    return without(joined, joined.vertices[:, 1] < bottom)
 
 
 def with_holes(mesh: Mesh, to_canonical: Similarity, rng: np.random.Generator) -> Mesh:
@@ -74,17 +53,6 @@ def with_holes(mesh: Mesh, to_canonical: Similarity, rng: np.random.Generator) -
         distance = np.linalg.norm(canonical - place, axis=1)
         lost |= distance < radius * (1 + 0.15 * np.sin(9 * np.arctan2(*(canonical - place)[:, [0, 2]].T)))
     return without(mesh, lost)
-
-
-def capsule(points: np.ndarray, *, half_length: float, radius: float) -> np.ndarray:
-    """Signed distance to a capsule along x about the origin, mm."""
-    along = np.clip(points[:, 0], -half_length, half_length)
-    return np.linalg.norm(points - np.stack([along, 0 * along, 0 * along], 1), axis=1) - radius
-
-
-def without(mesh: Mesh, lost: np.ndarray) -> Mesh:
-    """The mesh without the faces that touch a lost vertex, its largest piece."""
-    return mesh.with_faces(~lost[mesh.faces].any(1)).largest_component()
 
 
 def rotation(rng: np.random.Generator) -> np.ndarray:

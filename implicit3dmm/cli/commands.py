@@ -6,6 +6,7 @@ from implicit3dmm.cli.evaluate import evaluate
 from implicit3dmm.cli.extract import extract
 from implicit3dmm.cli.fit import fit
 from implicit3dmm.cli.models import models
+from implicit3dmm.cli.pca import pca
 from implicit3dmm.cli.sample import sample
 from implicit3dmm.cli.train import train
 
@@ -16,6 +17,7 @@ COMMANDS = {
     "sample": sample,
     "corpus": corpus,
     "train": train,
+    "pca": pca,
     "evaluate": evaluate,
     "models": models,
 }

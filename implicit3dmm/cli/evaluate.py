@@ -1,68 +1,267 @@
-"""implicit3dmm evaluate: figures on held-out heads."""
+"""implicit3dmm evaluate: figures on heads that a model has never seen; one sub-command a protocol."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
 from implicit3dmm.cli.common import Device, open_device, progress, run_folder
 
+if TYPE_CHECKING:
+    from implicit3dmm.evaluation.cases import HeldOut
+    from implicit3dmm.evaluation.methods import Method
 
-def evaluate(
-    protocol: Positional[Literal["reconstruction"]],
-    /,
-    corpus: Path,
+Split = Literal["test", "validation", "train"]
+
+
+@dataclass(frozen=True)
+class Models:
+    """What is tested, and how it fits."""
+
+    model: tuple[str, ...] = ("imhead",)
+    """Released models, weights files of fields or of principal components; differences are taken to the first."""
+    steps: int | None = None
+    """Steps of a field's solver; its own default where none are given."""
+    resolution: int = 256
+    """Cells along the longest side of the box of a field's meshes."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def open(self, *, seed: int) -> "list[Method]":
+        """The methods, whose fits draw from `seed`."""
+        from implicit3dmm.evaluation.methods import open_method, open_methods
+        from implicit3dmm.fitting import FitConfig
+
+        config = FitConfig(seed=seed) if self.steps is None else FitConfig(seed=seed, steps=self.steps)
+        device = open_device(self.device)
+        return open_methods(
+            self.model, lambda name: open_method(name, device=device, config=config, resolution=self.resolution)
+        )
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Which heads are reconstructed."""
+
+    split: Split = "test"
+    """Which of the corpus's heads."""
+    heads: int | None = None
+    """Only the first so many."""
+    seed: int = 0
+    """Seed of points, poses and samples."""
+
+    def held_out(self) -> "HeldOut":
+        """The library's form of it."""
+        from implicit3dmm.evaluation.cases import HeldOut
+
+        return HeldOut(split=self.split, heads=self.heads, seed=self.seed)
+
+
+TheModels = OmitArgPrefixes[Models]
+TheHeads = OmitArgPrefixes[Heads]
+
+
+def reconstruction(
+    corpus: str, out: Path, models: TheModels = Models(), heads: TheHeads = Heads(), points: int = 10000
+) -> int:
+    """Held-out heads from surface points in a random pose and unit, against the exact surfaces.
+
+    Args:
+        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as base).
+        out: Folder for summary.md, summary.json, errors.png and a folder of each model.
+        models: What is tested.
+        heads: Which heads.
+        points: Points of each scan.
+    """
+    from implicit3dmm.evaluation.reconstruction import evaluate_reconstruction
+
+    return _measure(evaluate_reconstruction, corpus, out, models, heads, points=points)
+
+
+def noise(
+    corpus: str,
     out: Path,
-    model: str = "imhead",
-    split: Literal["test", "validation", "train"] = "test",
-    heads: int | None = None,
+    models: TheModels = Models(),
+    heads: TheHeads = Heads(),
+    noise_mm: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0),
+    points: tuple[int, ...] = (10000, 1000, 250),
+    views: tuple[str, ...] = ("whole", "frontal"),
+) -> int:
+    """Reconstruction from fewer and noisier points, of the whole head and of what one frontal camera sees.
+
+    Args:
+        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as base).
+        out: Folder for summary.md, summary.json, noise.png and a folder of each model.
+        models: What is tested.
+        heads: Which heads.
+        noise_mm: Standard deviations of the noise in each coordinate, the subject's mm.
+        points: Numbers of points.
+        views: What the scans show; see docs/metrics.md.
+    """
+    from implicit3dmm.evaluation.robustness import evaluate_noise
+
+    return _measure(evaluate_noise, corpus, out, models, heads, noise_mm=noise_mm, points=points, views=views)
+
+
+def partial(
+    corpus: str,
+    out: Path,
+    models: TheModels = Models(),
+    heads: TheHeads = Heads(),
+    views: tuple[str, ...] = (
+        "whole", "frontal", "front half", "left half", "face", "no cranium", "no ears", "holes"
+    ),
     points: int = 10000,
-    steps: int = 250,
-    resolution: int = 256,
+    noise_mm: float = 0.0,
+) -> int:  # fmt: skip
+    """Reconstruction from scans that show but a part of the head.
+
+    Args:
+        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as base).
+        out: Folder for summary.md, summary.json and a folder of each model.
+        models: What is tested.
+        heads: Which heads.
+        views: What the scans show; see docs/metrics.md.
+        points: Points of each scan.
+        noise_mm: Standard deviation of the noise in each coordinate, the subject's mm.
+    """
+    from implicit3dmm.evaluation.robustness import evaluate_partial
+
+    return _measure(evaluate_partial, corpus, out, models, heads, views=views, points=points, noise_mm=noise_mm)
+
+
+def specificity(
+    corpus: str,
+    out: Path,
+    model: tuple[str, ...] = ("imhead",),
+    samples: int = 1000,
+    levels: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0),
+    train_heads: int | None = None,
+    resolution: int = 64,
     seed: int = 0,
     device: Device = "auto",
 ) -> int:
-    """Measures a model on heads that it has never seen; a stopped run goes on where it stopped.
-
-    reconstruction: each head is given as surface points in a random pose and unit, fitted, and compared with the
-    exact surface; the mean head stands beside it. docs/metrics.md defines the figures.
+    """New heads drawn from a model's prior, and how far each is from the nearest training head.
 
     Args:
-        protocol: What to measure.
-        corpus: Folder that 'implicit3dmm corpus' made; its recipe names the heads.
-        out: Folder for results.jsonl, summary.md and summary.json.
-        model: Released model or weights file.
-        split: Which heads.
-        heads: Only the first so many.
-        points: Points of each scan.
-        steps: Steps of the solver.
-        resolution: Cells along the longest side of the meshes' box.
-        seed: Seed of points and poses.
+        corpus: What the models were trained on: a corpus's folder or a recipe; its test heads stand beside the samples.
+        out: Folder for summary.md, summary.json, specificity.png and a folder of each model.
+        model: Released models, weights files of fields or of principal components.
+        samples: Samples of each model in all, shared out among the levels.
+        levels: Factors of the prior's standard deviations.
+        train_heads: Only the first so many training heads.
+        resolution: Cells along the longest side of the box of a field's meshes.
+        seed: Seed of the draws.
         device: Where to compute.
     """
-    import implicit3dmm
-    from implicit3dmm.data.corpus import Corpus
-    from implicit3dmm.evaluation.protocols import ReconstructionConfig, evaluate_reconstruction
-    from implicit3dmm.extraction import extract
-    from implicit3dmm.fitting import FitConfig, fit
-    from implicit3dmm.models import load_model
+    from implicit3dmm.data.corpus import open_heads
+    from implicit3dmm.evaluation.specificity import SpecificityConfig, evaluate_specificity
 
-    loaded = load_model(model, device=open_device(device))
-    held_out = Corpus(corpus)
-    config = ReconstructionConfig(split=split, heads=heads, points=points, seed=seed)
-    settings = FitConfig(seed=seed, steps=steps, points=points)
-    for part in (config, settings):
-        part.validate()
-    about = {"implicit3dmm": implicit3dmm.__version__, "model": loaded.name, "steps": steps, "resolution": resolution}
-    with run_folder(out, keeps="results.jsonl", advice="the same command goes on with it"):
-        evaluate_reconstruction(
-            held_out,
-            lambda scan: fit(scan, loaded, config=settings, resolution=resolution),
-            mean_head=extract(loaded, loaded.prior.mean(), resolution=resolution).mesh,
-            folder=out,
-            config=config,
-            about=about,
-            progress=progress(protocol),
-        )
+    config = SpecificityConfig(samples=samples, levels=levels, heads=train_heads, seed=seed)
+    methods = Models(model=model, resolution=resolution, device=device).open(seed=seed)
+    source = open_heads(corpus)
+    with _results(out):
+        evaluate_specificity(source, methods, folder=out, config=config, progress=progress("specificity"))
+    return _show(out)
+
+
+def scale(
+    corpus: tuple[str, ...], out: Path, models: TheModels = Models(), heads: TheHeads = Heads(), points: int = 10000
+) -> int:
+    """Models that were trained on more and on other heads (rows), tested on several sets of heads (columns).
+
+    Args:
+        corpus: Test sets: folders that 'implicit3dmm corpus' made, or recipes.
+        out: Folder for summary.md, summary.json and a folder of each test set, as 'reconstruction' makes it.
+        models: What is tested.
+        heads: Which heads of each test set.
+        points: Points of each scan.
+    """
+    from implicit3dmm.data.corpus import open_heads
+    from implicit3dmm.evaluation.scale import evaluate_scale
+
+    held_out, methods = heads.held_out(), models.open(seed=heads.seed)
+    test_sets = [open_heads(name) for name in corpus]
+    with _results(out, keeps="*/*/results.jsonl"):
+        evaluate_scale(test_sets, methods, folder=out, held_out=held_out, points=points, progress=progress("scale"))
+    return _show(out)
+
+
+def alignment(
+    corpus: str,
+    out: Path,
+    split: Split = "test",
+    poses: int = 50,
+    kinds: tuple[str, ...] = ("whole", "front", "noise", "shoulders"),
+    units: tuple[Literal["mm", "m", "none"], ...] = ("mm", "m", "none"),
+    points: int = 10000,
+    seed: int = 0,
+) -> int:
+    """Scans in random poses and units, and how many are brought to the canonical frame.
+
+    Args:
+        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as base).
+        out: Folder for results.jsonl, summary.md and summary.json.
+        split: Which of the corpus's heads.
+        poses: Random poses of each kind and unit.
+        kinds: Kinds of scans: whole, front, noise, shoulders, view, hair.
+        units: Units of the scans, which the alignment is not told.
+        points: Points of each scan of a whole head.
+        seed: Seed of scans, poses and alignments.
+    """
+    from implicit3dmm.data.corpus import open_heads
+    from implicit3dmm.evaluation.alignment import AlignmentConfig, evaluate_alignment
+
+    config = AlignmentConfig(split=split, poses=poses, kinds=kinds, units=units, points=points, seed=seed)
+    source = open_heads(corpus)
+    with _results(out, keeps="results.jsonl"):
+        evaluate_alignment(source, folder=out, config=config, progress=progress("alignment"))
+    return _show(out)
+
+
+PROTOCOLS = {
+    "reconstruction": reconstruction,
+    "noise": noise,
+    "partial": partial,
+    "specificity": specificity,
+    "scale": scale,
+    "alignment": alignment,
+}
+
+Protocol = Union[tuple(Annotated[Any, subcommand(name, constructor=run)] for name, run in PROTOCOLS.items())]  # noqa: UP007
+
+
+def evaluate(protocol: OmitSubcommandPrefixes[OmitArgPrefixes[Protocol]]) -> int:
+    """Measures models on heads that they have never seen; a stopped run goes on where it stopped.
+
+    docs/metrics.md defines the figures and the protocols.
+
+    Args:
+        protocol: What to measure; each has its own --help.
+    """
+    return protocol
+
+
+def _measure(protocol: Callable, corpus: str, out: Path, models: Models, heads: Heads, **options: Any) -> int:
+    """Runs a protocol on one corpus, with `options` of its own."""
+    from implicit3dmm.data.corpus import open_heads
+
+    held_out, methods, source = heads.held_out(), models.open(seed=heads.seed), open_heads(corpus)
+    with _results(out):
+        bar = progress(protocol.__name__.removeprefix("evaluate_"))
+        protocol(source, methods, folder=out, held_out=held_out, progress=bar, **options)
+    return _show(out)
+
+
+@contextmanager
+def _results(out: Path, *, keeps: str = "*/results.jsonl") -> Iterator[None]:
+    with run_folder(out, keeps=keeps, advice="the same command goes on with it"):
+        yield
+
+
+def _show(out: Path) -> int:
     print((out / "summary.md").read_text(encoding="utf-8"))
     return 0

@@ -204,35 +204,51 @@ def compare_surfaces(
 ) -> SurfaceComparison:
     """Measures two surfaces against one another once, for the figures of several regions.
 
-    Arguments and errors are those of `surface_metrics`.
+    Arguments and errors are those of `surface_metrics`. Where several predictions are held against one truth,
+    `SampledTruth` does the truth's share of the work once.
     """
-    prediction = _in_mm(prediction, mm_per_unit, "the predicted mesh")
-    truth = _in_mm(truth, mm_per_unit, "the true mesh")
-    if samples < 1:
-        raise InputError(f"{samples} samples asked for; at least 1 is expected; {SAMPLES} is usual")
-    on_truth, again, on_prediction = (sample_surface(mesh, samples, rng=rng) for mesh in (truth, truth, prediction))
-    truth_tree = NearestNeighbours(on_truth.points)
-    to_truth = distance_to_surface(on_prediction.points, truth)
-    to_prediction = distance_to_surface(on_truth.points, prediction)
-    accuracy = SampleDistances(
-        vertex=nearest_corners(truth, to_truth.face, to_truth.point),
-        to_surface=to_truth.distance,
-        to_samples=truth_tree.query(on_prediction.points)[0],
-        cosine=_cosines(on_prediction, truth.face_normals()[to_truth.face]),
-    )
-    completeness = SampleDistances(
-        vertex=nearest_corners(truth, on_truth.faces, on_truth.points),
-        to_surface=to_prediction.distance,
-        to_samples=NearestNeighbours(on_prediction.points).query(on_truth.points)[0],
-        cosine=_cosines(on_truth, prediction.face_normals()[to_prediction.face]),
-    )
-    floor = SamplingFloor(
-        a_vertex=completeness.vertex,
-        b_vertex=nearest_corners(truth, again.faces, again.points),
-        a_to_b=NearestNeighbours(again.points).query(on_truth.points)[0],
-        b_to_a=truth_tree.query(again.points)[0],
-    )
-    return SurfaceComparison(accuracy, completeness, floor, len(truth.vertices))
+    return SampledTruth(truth, mm_per_unit=mm_per_unit, rng=rng, samples=samples).compare(prediction, rng=rng)
+
+
+class SampledTruth:
+    """A true surface with its samples and their floor, which predictions are held against."""
+
+    def __init__(self, truth: Mesh, *, mm_per_unit: float, rng: np.random.Generator, samples: int = SAMPLES):
+        """Draws the samples; arguments and errors are those of `surface_metrics`."""
+        if samples < 1:
+            raise InputError(f"{samples} samples asked for; at least 1 is expected; {SAMPLES} is usual")
+        self.mesh = _in_mm(truth, mm_per_unit, "the true mesh")
+        self.mm_per_unit = mm_per_unit
+        self.samples, again = (sample_surface(self.mesh, samples, rng=rng) for _ in range(2))
+        self.vertex = nearest_corners(self.mesh, self.samples.faces, self.samples.points)
+        self._face_normals = self.mesh.face_normals()
+        self._tree = NearestNeighbours(self.samples.points)
+        self.floor = SamplingFloor(
+            a_vertex=self.vertex,
+            b_vertex=nearest_corners(self.mesh, again.faces, again.points),
+            a_to_b=NearestNeighbours(again.points).query(self.samples.points)[0],
+            b_to_a=self._tree.query(again.points)[0],
+        )
+
+    def compare(self, prediction: Mesh, *, rng: np.random.Generator) -> SurfaceComparison:
+        """Measures a prediction, in the truth's frame and unit; errors are those of `surface_metrics`."""
+        prediction = _in_mm(prediction, self.mm_per_unit, "the predicted mesh")
+        on_prediction = sample_surface(prediction, len(self.samples.points), rng=rng)
+        to_truth = distance_to_surface(on_prediction.points, self.mesh)
+        to_prediction = distance_to_surface(self.samples.points, prediction)
+        accuracy = SampleDistances(
+            vertex=nearest_corners(self.mesh, to_truth.face, to_truth.point),
+            to_surface=to_truth.distance,
+            to_samples=self._tree.query(on_prediction.points)[0],
+            cosine=_cosines(on_prediction, self._face_normals[to_truth.face]),
+        )
+        completeness = SampleDistances(
+            vertex=self.vertex,
+            to_surface=to_prediction.distance,
+            to_samples=NearestNeighbours(on_prediction.points).query(self.samples.points)[0],
+            cosine=_cosines(self.samples, prediction.face_normals()[to_prediction.face]),
+        )
+        return SurfaceComparison(accuracy, completeness, self.floor, len(self.mesh.vertices))
 
 
 def scan_metrics(

@@ -8,7 +8,10 @@ from implicit3dmm.heads.template import FACE_REGIONS, REGIONS, HeadTemplate
 HEADLINE = "neck_masked"
 """Where a single figure stands for a head: the neck's length and cut are no part of anybody's likeness."""
 
-PARTS = (HEADLINE, "whole_head", "face", *REGIONS)
+WIDE_PARTS = (HEADLINE, "whole_head", "face")
+"""Parts that every table gives."""
+
+PARTS = (*WIDE_PARTS, *REGIONS)
 """Names of the parts, the headline first."""
 
 

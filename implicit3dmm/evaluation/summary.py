@@ -1,147 +1,211 @@
-"""What the rows of a reconstruction run add up to: means with intervals, a table, a chart."""
+"""What trials on held-out heads add up to: a page, JSON values and a chart of several methods side by side."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
+from implicit3dmm.evaluation.estimates import (
+    INTERVAL,
+    estimate,
+    estimate_difference,
+    estimate_seconds,
+    figure,
+)
 from implicit3dmm.evaluation.figures import cumulative_errors
 from implicit3dmm.evaluation.metrics import METRICS
-from implicit3dmm.evaluation.regions import HEADLINE, PARTS
+from implicit3dmm.evaluation.regions import HEADLINE, PARTS, WIDE_PARTS
 from implicit3dmm.evaluation.results import Row, write_json
-from implicit3dmm.evaluation.statistics import Estimate, estimate_mean, mean
-from implicit3dmm.evaluation.tables import markdown_table, plus_minus
+from implicit3dmm.evaluation.statistics import Estimate
+from implicit3dmm.evaluation.tables import large_number, markdown_table, plus_minus
+from implicit3dmm.evaluation.trials import MEAN_HEAD, Trials
 from implicit3dmm.files import atomic_path
 from implicit3dmm.render.pictures import write_png
 
-METHODS = {"fit": "fit", "mean_head": "mean head"}
-"""Keys of a row that hold figures, and what tables call them."""
-
 COLUMNS = {
-    "surface_mean_mm": ("surface", 3),
-    "accuracy_mean_mm": ("accuracy", 3),
-    "completeness_mean_mm": ("completeness", 3),
-    "completeness_p95_mm": ("compl. p95", 3),
-    "chamfer_l1_mm": ("Chamfer-L1", 3),
-    "chamfer_l1_floor_mm": ("its floor", 3),
-    "f_score@1mm": ("F@1mm", 3),
-    "f_score@2mm": ("F@2mm", 3),
-    "f_score@5mm": ("F@5mm", 3),
-    "normal_consistency": ("normals", 3),
+    "surface_mean_mm": "surface",
+    "accuracy_mean_mm": "accuracy",
+    "completeness_mean_mm": "completeness",
+    "completeness_p95_mm": "compl. p95",
+    "chamfer_l1_mm": "Chamfer-L1",
+    "chamfer_l1_floor_mm": "its floor",
+    "f_score@1mm": "F@1mm",
+    "f_score@2mm": "F@2mm",
+    "f_score@5mm": "F@5mm",
+    "normal_consistency": "normals",
 }
-"""The figures that the table shows: title and digits."""
+"""The figures that tables show, and their titles."""
 
-Figures = Mapping[str, Mapping[str, Mapping[str, Estimate]]]
+ERROR = "surface_mean_mm"
+"""The headline figure."""
 
-
-@dataclass(frozen=True)
-class ReconstructionSummary:
-    """Means over the heads of a reconstruction run."""
-
-    heads: int
-    """Heads that were tried."""
-    subjects: int
-    """Subjects that they belong to."""
-    errors: Mapping[int, str]
-    """Why the fit of a record failed, by its number."""
-    figures: Figures
-    """Mean over subjects with its interval, by method ("fit", "mean_head"), part of the head and metric."""
-    seconds: Mapping[str, Estimate]
-    """Processor ("cpu") and clock ("wall") seconds of a fit that did not fail."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The summary as JSON values."""
-        return {
-            "heads": self.heads,
-            "subjects": self.subjects,
-            "failed": len(self.errors),
-            "errors": dict(self.errors),
-            "interval": "mean ± half_width: 95 %, Student's t over subjects, each the mean of its heads",
-            "figures": {
-                method: {
-                    part: {metric: estimate._asdict() for metric, estimate in metrics.items()}
-                    for part, metrics in parts.items()
-                }
-                for method, parts in self.figures.items()
-            },
-            "seconds": {clock: estimate._asdict() for clock, estimate in self.seconds.items()},
-        }
-
-    def to_markdown(self) -> str:
-        """The summary as a page: what was counted, the table, the failures."""
-        table = markdown_table(
-            ["part", "method", *(title for title, _ in COLUMNS.values())],
-            [
-                [part.replace("_", " "), METHODS[method], *_cells(self.figures[method][part])]
-                for part in PARTS
-                for method in METHODS
-            ],
-            left=2,
-        )
-        failures = "".join(f"- record {record}: {error}\n" for record, error in self.errors.items())
-        return (
-            f"Heads: {self.heads}, of {self.subjects} subjects. Failed fits, which the fit's means leave out:"
-            f" {len(self.errors)}. Processor time of a fit: {plus_minus(self.seconds['cpu'], digits=1)} s."
-            " Mean ± 95 % interval (Student's t over subjects, each the mean of its heads). Distances in the"
-            f" subjects' own millimetres; F-scores are fractions.\n\n{table}"
-            + (f"\nFailed fits:\n\n{failures}" if failures else "")
-        )
+Figures = Mapping[str, Mapping[str, Estimate]]
+"""Means by part of the head and metric."""
 
 
-def summarise(rows: Sequence[Row]) -> ReconstructionSummary:
-    """Adds up the rows of `evaluate_reconstruction`; at least one."""
+def summarise(rows: Sequence[Row]) -> Figures:
+    """Means of every figure of every part over the trials of one method."""
+    return {part: {metric: estimate(rows, part, metric) for metric in METRICS} for part in PARTS}
 
-    def estimate(value: Callable[[Row], float | None]) -> Estimate:
-        return estimate_mean(_subject_means(rows, value))
 
-    return ReconstructionSummary(
-        heads=len(rows),
-        subjects=len({row["subject"] for row in rows}),
-        errors={row["record"]: row["error"] for row in rows if row["error"] is not None},
-        figures={
-            method: {
-                part: {metric: estimate(lambda row, at=(method, part, metric): _figure(row, *at)) for metric in METRICS}
-                for part in PARTS
-            }
-            for method in METHODS
-        },
-        seconds={clock: estimate(lambda row, key=f"{clock}_seconds": row[key]) for clock in ("cpu", "wall")},
+def write_summary(folder: str | Path, trials: Sequence[Trials]) -> None:
+    """Writes summary.json, summary.md and errors.png of a reconstruction run into `folder`.
+
+    Each method's own folder gets a summary.md of all parts of the head.
+
+    Args:
+        folder: of the run.
+        trials: of each method, then of the mean head, as `run_trials` gives them.
+    """
+    folder, figures = Path(folder), {each.name: summarise(each.rows) for each in trials}
+    write_json(folder / "summary.json", _to_json(trials, figures))
+    write_text(folder / "summary.md", _to_markdown(trials, figures))
+    errors = {each.name: np.array([figure(row, HEADLINE, ERROR) for row in each.rows]) for each in trials}
+    write_png(folder / "errors.png", cumulative_errors(errors, title="Surface error, neck masked"))
+    for each in trials[:-1]:
+        write_text(each.folder / "summary.md", _parts_page(each, figures[each.name], figures[MEAN_HEAD]))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def counted(trials: Sequence[Trials]) -> str:
+    """The sentence above a table: heads, subjects, what its figures are."""
+    rows = trials[-1].rows
+    subjects = len({row["subject"] for row in rows})
+    return (
+        f"Heads: {len(rows)}, of {subjects} subjects. Distances in the subjects' own millimetres; F-scores are"
+        f" fractions; {INTERVAL}. Failed fits are left out of their method's means. The mean head stands in the true"
+        " pose and size.\n"
     )
 
 
-def write_summary(folder: str | Path, rows: Sequence[Row]) -> ReconstructionSummary:
-    """Writes summary.json, summary.md and errors.png into a folder and returns the summary."""
-    folder, summary = Path(folder), summarise(rows)
-    write_json(folder / "summary.json", summary.to_json())
-    with atomic_path(folder / "summary.md") as path:
-        path.write_text(summary.to_markdown(), encoding="utf-8")
-    errors = {
-        name: np.array([_number(_figure(row, method, HEADLINE, "surface_mean_mm")) for row in rows])
-        for method, name in METHODS.items()
+def footnotes(trials: Sequence[Trials]) -> str:
+    """What each method was trained on, the gate that it passed, and the fits that failed."""
+    lines = []
+    for each in trials[:-1]:
+        gate = each.info.gate or "none stated"
+        lines.append(f"- {each.name}: trained on {each.info.training_set or 'unknown heads'}; known figure: {gate}\n")
+        lines += [
+            f"  - failed on record {row['record']} ({row['condition']}): {row['error']}\n"
+            for row in each.rows
+            if row["error"] is not None
+        ]
+    return "Each method, and the known figure that it first reached:\n\n" + "".join(lines)
+
+
+def failures(rows: Sequence[Row]) -> int:
+    """Number of trials whose fit failed."""
+    return sum(row["error"] is not None for row in rows)
+
+
+def describe(trials: Trials) -> dict[str, Any]:
+    """What stands beside a method's figures, as JSON values."""
+    return {
+        "trials": len(trials.rows),
+        "subjects": len({row["subject"] for row in trials.rows}),
+        "failed": failures(trials.rows),
+        "errors": [
+            {key: row[key] for key in ("record", "condition", "error")}
+            for row in trials.rows
+            if row["error"] is not None
+        ],
+        "latent_size": trials.latent_size,
+        "training_set": trials.info.training_set,
+        "training_points": trials.info.training_points,
+        "training_seconds": trials.info.training_seconds,
+        "gate": trials.info.gate,
+        "seconds": {clock: estimate_seconds(trials.rows, clock)._asdict() for clock in ("cpu", "wall")},
     }
-    write_png(folder / "errors.png", cumulative_errors(errors, title="Surface error, neck masked"))
-    return summary
 
 
-def _subject_means(rows: Sequence[Row], value: Callable[[Row], float | None]) -> Float[np.ndarray, " s"]:
-    """Mean of each subject's heads; heads of one person are no independent draws."""
-    by_subject: dict[int, list[float]] = {}
-    for row in rows:
-        by_subject.setdefault(row["subject"], []).append(_number(value(row)))
-    tables = [np.array(values) for values in by_subject.values()]
-    return np.array([mean(table[~np.isnan(table)]) for table in tables])
+def _to_json(trials: Sequence[Trials], figures: Mapping[str, Figures]) -> dict[str, Any]:
+    return {
+        "heads": len(trials[-1].rows),
+        "interval": INTERVAL,
+        "methods": {
+            each.name: describe(each)
+            | {
+                "figures": {
+                    part: {metric: value._asdict() for metric, value in metrics.items()}
+                    for part, metrics in figures[each.name].items()
+                }
+            }
+            for each in trials
+        },
+        "difference_to": trials[0].name,
+        "differences": {
+            each.name: {
+                part: estimate_difference(each.rows, trials[0].rows, part, ERROR)._asdict() for part in WIDE_PARTS
+            }
+            for each in trials[1:-1]
+        },
+    }
 
 
-def _figure(row: Row, method: str, part: str, metric: str) -> float | None:
-    return None if row[method] is None else row[method][part][metric]
+def _to_markdown(trials: Sequence[Trials], figures: Mapping[str, Figures]) -> str:
+    parts = "".join(
+        f"\n{part.replace('_', ' ').capitalize()}:\n\n{_metrics_table(trials, figures, part)}" for part in WIDE_PARTS
+    )
+    return f"{counted(trials)}\n{_overview(trials, figures)}{_differences(trials)}{parts}\n{footnotes(trials)}"
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
+def _overview(trials: Sequence[Trials], figures: Mapping[str, Figures]) -> str:
+    """One row a method: error of the three wide parts, and what it cost."""
+    wide = [f"{part.replace('_', ' ')}, mm" for part in WIDE_PARTS]
+    header = ["method", *wide, "latent size", "fit, cpu s", "training points", "training, s", "failed"]
+    rows = [
+        [
+            each.name,
+            *(plus_minus(figures[each.name][part][ERROR], digits=3) for part in WIDE_PARTS),
+            large_number(each.latent_size),
+            plus_minus(estimate_seconds(each.rows), digits=1),
+            large_number(each.info.training_points),
+            large_number(each.info.training_seconds),
+            str(failures(each.rows)),
+        ]
+        for each in trials
+    ]
+    return markdown_table(header, rows)
+
+
+def _differences(trials: Sequence[Trials]) -> str:
+    """Differences of the other methods to the first one, head by head; nothing where there is but one."""
+    first, *others = trials[:-1]
+    if not others:
+        return ""
+    header = ["surface error, mm", *(part.replace("_", " ") for part in WIDE_PARTS)]
+    rows = [
+        [
+            f"{other.name} minus {first.name}",
+            *(plus_minus(estimate_difference(other.rows, first.rows, part, ERROR), digits=3) for part in WIDE_PARTS),
+        ]
+        for other in others
+    ]
+    return (
+        "\nPaired, over the heads that both fitted; an interval without 0 says which is ahead:\n\n"
+        f"{markdown_table(header, rows)}"
+    )
+
+
+def _metrics_table(trials: Sequence[Trials], figures: Mapping[str, Figures], part: str) -> str:
+    rows = [[each.name, *_cells(figures[each.name][part])] for each in trials]
+    return markdown_table(["method", *COLUMNS.values()], rows)
+
+
+def _parts_page(trials: Trials, figures: Figures, mean_head: Figures) -> str:
+    """All parts of the head, the method and the mean head one under the other."""
+    rows = [
+        [part.replace("_", " "), name, *_cells(means[part])]
+        for part in PARTS
+        for name, means in ((trials.name, figures), (MEAN_HEAD, mean_head))
+    ]
+    return f"{counted([trials])}\n{markdown_table(['part', 'method', *COLUMNS.values()], rows, left=2)}"
 
 
 def _cells(metrics: Mapping[str, Estimate]) -> list[str]:
-    return [plus_minus(metrics[metric], digits=digits) for metric, (_, digits) in COLUMNS.items()]
+    return [plus_minus(metrics[metric], digits=3) for metric in COLUMNS]

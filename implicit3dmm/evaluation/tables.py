@@ -35,3 +35,13 @@ def plus_minus(estimate: Estimate, *, digits: int = 2) -> str:
     if math.isnan(estimate.half_width):
         return f"{estimate.mean:.{digits}f}"
     return f"{estimate.mean:.{digits}f} ± {estimate.half_width:.{digits}f}"
+
+
+def large_number(value: int | float | None) -> str:
+    """A count in three digits, such as "152 M", "4.49 k" or "256"; "–" where there is none."""
+    if value is None:
+        return "–"
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.3g}"

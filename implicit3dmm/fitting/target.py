@@ -14,6 +14,8 @@ from implicit3dmm.heads.template import FACE_REGIONS, HeadTemplate
 
 POINTS = 4000
 HEADS = 150
+HAIRLINE = 0.35
+"""y above which hair may cover the forehead, canonical units: just over the brows."""
 REACH = 0.15
 """Canonical units, 30 mm: heads of one pose and size differ by less from the average one."""
 NECK_REACH = 0.06
@@ -40,12 +42,14 @@ def alignment_target() -> AlignmentTarget:
         ]
     )
     nearest = corners[np.arange(POINTS), samples.barycentric.argmax(1)]
+    above = head.in_regions("forehead")[nearest] & (samples.points[:, 1] > HAIRLINE)
     return AlignmentTarget.from_heads(
         samples.points,
         samples.normals,
         displacements,
         face=head.in_regions(*FACE_REGIONS)[nearest],
         neck=head.in_regions("neck")[nearest],
+        hair=head.in_regions("cranium")[nearest] | above,
     )
 
 

@@ -27,6 +27,7 @@ class AlignmentTarget:
         normals: (m, 3) unit normals.
         face: (m,) the points that tell front from back: nose, mouth, eyes, cheeks, chin, forehead.
         neck: (m,) the points below the head.
+        hair: (m,) the points that hair or a cap may cover.
         modes: (k, m) how far the surface moves along its normal at each point for one standard deviation of
             each shape mode; (0, m) for a template that does not deform.
     """
@@ -35,6 +36,7 @@ class AlignmentTarget:
     normals: Float[np.ndarray, "m 3"]
     face: Bool[np.ndarray, " m"]
     neck: Bool[np.ndarray, " m"]
+    hair: Bool[np.ndarray, " m"]
     modes: Float[np.ndarray, "k m"]
 
     @classmethod
@@ -46,7 +48,8 @@ class AlignmentTarget:
         *,
         face: Bool[np.ndarray, " m"],
         neck: Bool[np.ndarray, " m"],
-        modes: int = 20,
+        hair: Bool[np.ndarray, " m"],
+        modes: int = 60,
     ) -> AlignmentTarget:
         """Builds the target from a template and the heads that it stands for.
 
@@ -58,13 +61,14 @@ class AlignmentTarget:
                 the point. A few hundred heads.
             face: (m,) as in the class.
             neck: (m,) as in the class.
+            hair: (m,) as in the class.
             modes: how many principal components are kept, at most h - 1.
         """
         mean = displacements.mean(axis=0)
         _, deviations, components = np.linalg.svd(displacements - mean, full_matrices=False)
         count = min(modes, len(displacements) - 1)
         scaled = components[:count] * (deviations[:count, None] / np.sqrt(max(len(displacements) - 1, 1)))
-        return cls(points + mean[:, None] * normals, normals, face, neck, scaled)
+        return cls(points + mean[:, None] * normals, normals, face, neck, hair, scaled)
 
     @functools.cached_property
     def cloud(self) -> OrientedCloud:
@@ -77,11 +81,16 @@ class AlignmentTarget:
         return np.where(self.neck, NECK_WEIGHT, np.where(self.face, FACE_WEIGHT, 1.0))
 
     @functools.cached_property
+    def bare_weights(self) -> Float[np.ndarray, " m"]:
+        """The same where the points that hair may cover have none."""
+        return np.where(self.hair, 0.0, self.weights)
+
+    @functools.cached_property
     def score_weights(self) -> Float[np.ndarray, " m"]:
         """Importance of the points for the score; of sum 1."""
         rest = ~self.face & ~self.neck
         return FACE_SHARE * self.face / self.face.sum() + (1 - FACE_SHARE) * rest / rest.sum()
 
     def deformed(self, coefficients: Float[np.ndarray, " k"]) -> Float[np.ndarray, "m 3"]:
-        """The points of the head with these mode coefficients, in standard deviations."""
-        return self.points + (coefficients @ self.modes)[:, None] * self.normals
+        """The points of the head with these coefficients of the first modes, in standard deviations."""
+        return self.points + (coefficients @ self.modes[: len(coefficients)])[:, None] * self.normals

@@ -14,17 +14,39 @@ from implicit3dmm.geometry.pointcloud import OrientedCloud
 from implicit3dmm.geometry.pose_search import overlap_score
 from implicit3dmm.geometry.similarity import Similarity
 
-# First and last width of the robust kernel and number of steps.
-WIDTHS = np.geomspace(0.06, 0.03, 15)
-# Points of either cloud that take part in a step.
-POINTS = 2000
-# The refinement takes the surfaces for this many independent measurements of this standard deviation
-# (canonical units: 3 mm), against which the shape modes have their prior.
-MEASUREMENTS = 200.0
-DEVIATION = 0.015
 SCORE_WIDTH = 0.03
 # Points of the scan closer to the surface than this are inliers: 10 mm of an average adult.
 INLIER_DISTANCE = 0.05
+# A place of the scan further than this from one where hair may be is not what lies on it: 60 mm.
+HAIR_REACH = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Refinement:
+    """How a pose is refined.
+
+    Attributes:
+        modes: how many shape modes take part.
+        points: how many of either cloud take part.
+        steps: Gauss-Newton steps.
+        width: (first, last) width of the robust kernel, canonical units.
+        measurements: the surfaces are taken for so many independent measurements ...
+        deviation: ... of this standard deviation, canonical units, against which the modes have their prior.
+    """
+
+    modes: int
+    points: int
+    steps: int
+    width: tuple[float, float]
+    measurements: float
+    deviation: float
+
+
+# For candidates some 30 degrees away, and for the answer. What the modes do not describe of a person is shared by
+# whole areas, so the points count as few: a front half tells the scale by its shape alone, and the more it is trusted,
+# the surer, but the wronger where a person is unlike the heads that the modes are from.
+ROUGH = Refinement(modes=20, points=1000, steps=12, width=(0.06, 0.03), measurements=200.0, deviation=0.015)
+FINE = Refinement(modes=60, points=2000, steps=8, width=(0.04, 0.03), measurements=500.0, deviation=0.01)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,24 +69,24 @@ class RefinedPose:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Rows:
-    """Linearised distances between the scan and the template along normals, all in the canonical frame.
+class _Pairs:
+    """Places of the scan and of the template that lie next to one another, in the canonical frame.
 
     Attributes:
         point: (n, 3) of the scan.
         partner: (n, 3) of the deformed template.
         normal: (n, 3) of the surface that is approached.
-        modes: (n, k) motion of the partner along that normal for one standard deviation of each mode.
-        weight: (n,) before the robust kernel.
         template: (n,) which point of the template.
+        cosine: (n,) between `normal` and the template's; how far the partner moves along it with the modes.
+        agreement: (n,) |cosine| between the normals of the two surfaces, in [0, 1].
     """
 
     point: np.ndarray
     partner: np.ndarray
     normal: np.ndarray
-    modes: np.ndarray
-    weight: np.ndarray
     template: np.ndarray
+    cosine: np.ndarray
+    agreement: np.ndarray
 
     def squared_distance(self) -> np.ndarray:
         return np.square(self.point - self.partner).sum(axis=1)
@@ -78,8 +100,10 @@ def refine_pose(
     target: AlignmentTarget,
     start: Similarity,
     *,
+    refinement: Refinement,
     scale_range: tuple[float, float],
     rng: np.random.Generator,
+    bare: bool = False,
 ) -> RefinedPose:
     """Finds pose and mode coefficients together, by Gauss-Newton steps on distances along normals.
 
@@ -91,20 +115,40 @@ def refine_pose(
         scan: the scan, in the frame that `start` maps from.
         target: the average head and its modes.
         start: within some 30 degrees of the answer.
+        refinement: `ROUGH` or `FINE`.
         scale_range: smallest and largest scale.
         rng: chooses the points that take part.
+        bare: leaves out what hair may cover.
     """
-    scan_points = rng.choice(len(scan.points), min(POINTS, len(scan.points)), replace=False)
-    template_points = rng.choice(len(target.points), min(POINTS, len(target.points)), replace=False)
-    pose, coefficients = start, np.zeros(len(target.modes))
-    for width in WIDTHS:
+    scan_points = rng.choice(len(scan.points), min(refinement.points, len(scan.points)), replace=False)
+    template_points = rng.choice(len(target.points), min(refinement.points, len(target.points)), replace=False)
+    weights = target.bare_weights if bare else target.weights
+    modes = target.modes[: refinement.modes].T
+    pose, coefficients = start, np.zeros(modes.shape[1])
+    for width in np.geomspace(*refinement.width, refinement.steps):
         deformed = target.deformed(coefficients)
         partners = target.cloud.closest(pose.apply(scan.points[scan_points]))
         forward = _scan_to_template(scan, target, deformed, pose, scan_points, partners)
         partners = scan.closest(pose.inverse().apply(deformed[template_points]))
         backward = _template_to_scan(scan, target, deformed, pose, template_points, partners)
-        pose, coefficients = _step((forward, backward), pose, coefficients, width, scale_range)
+        products = _products(forward, weights, modes, width) + _products(backward, weights, modes, width)
+        products *= refinement.measurements / refinement.deviation**2 / 2
+        pose, coefficients = _step(products, pose, coefficients, scale_range)
     return _judge(scan, target, pose, coefficients)
+
+
+def heights_where_hair_may_be(
+    scan: OrientedCloud, target: AlignmentTarget, pose: RefinedPose
+) -> Float[np.ndarray, " h"]:
+    """How far the scan lies outside the head that was found, at the places that hair may cover, canonical units.
+
+    Places that the scan does not show are left out.
+    """
+    points = target.deformed(pose.coefficients)[target.hair]
+    nearest = scan.closest(pose.similarity.inverse().apply(points))
+    away = pose.similarity.apply(scan.points[nearest]) - points
+    shown = np.linalg.norm(away, axis=1) < HAIR_REACH
+    return (away * target.normals[target.hair]).sum(axis=1)[shown]
 
 
 def _scan_to_template(
@@ -114,12 +158,11 @@ def _scan_to_template(
     pose: Similarity,
     chosen: Int[np.ndarray, " n"],
     partners: Int[np.ndarray, " n"],
-) -> _Rows:
-    points = pose.apply(scan.points[chosen])
+) -> _Pairs:
     normals = target.normals[partners]
     agreement = np.abs((pose.apply_to_normals(scan.normals[chosen]) * normals).sum(axis=1))
-    weight = target.weights[partners] * agreement
-    return _Rows(points, deformed[partners], normals, target.modes.T[partners], weight, partners)
+    ones = np.ones(len(chosen))
+    return _Pairs(pose.apply(scan.points[chosen]), deformed[partners], normals, partners, ones, agreement)
 
 
 def _template_to_scan(
@@ -129,27 +172,22 @@ def _template_to_scan(
     pose: Similarity,
     chosen: Int[np.ndarray, " n"],
     partners: Int[np.ndarray, " n"],
-) -> _Rows:
+) -> _Pairs:
     normals = pose.apply_to_normals(scan.normals[partners])
     cosine = (normals * target.normals[chosen]).sum(axis=1)
-    modes = cosine[:, None] * target.modes.T[chosen]
-    weight = target.weights[chosen] * np.abs(cosine)
-    return _Rows(pose.apply(scan.points[partners]), deformed[chosen], normals, modes, weight, chosen)
+    return _Pairs(pose.apply(scan.points[partners]), deformed[chosen], normals, chosen, cosine, np.abs(cosine))
 
 
 def _step(
-    ways: tuple[_Rows, _Rows],
+    products: Float[np.ndarray, "c c"],
     pose: Similarity,
     coefficients: Float[np.ndarray, " k"],
-    width: float,
     scale_range: tuple[float, float],
 ) -> tuple[Similarity, Float[np.ndarray, " k"]]:
     """One Gauss-Newton step in rotation vector, logarithm of the scale, translation and coefficients."""
-    count = len(coefficients)
-    products = sum(_weighted_products(rows, width) for rows in ways)
     normal_matrix, gradient = products[:-1, :-1], products[:-1, -1]
     normal_matrix[:7, :7] += np.eye(7) * (1e-3 * np.trace(normal_matrix[:7, :7]) / 7)
-    normal_matrix[7:, 7:] += np.eye(count)
+    normal_matrix[7:, 7:] += np.eye(len(coefficients))
     gradient[7:] += coefficients
     change = -np.linalg.solve(normal_matrix, gradient)
     # A far start may ask for a leap that the linearisation does not bear.
@@ -159,13 +197,21 @@ def _step(
     return move.compose(pose), coefficients + change[7:]
 
 
-def _weighted_products(rows: _Rows, width: float) -> Float[np.ndarray, "c c"]:
-    """Products of the columns (Jacobian, residual) with one another, under the robust weights."""
-    kernel = 1 / np.square(1 + rows.squared_distance() / width**2)
-    weight = rows.weight * kernel * (MEASUREMENTS / DEVIATION**2 / 2 / len(kernel))
-    growth = (rows.point * rows.normal).sum(axis=1)
-    arm = np.cross(rows.point, rows.normal)
-    columns = np.column_stack([arm, growth, rows.normal, -rows.modes, rows.residual()])
+def _products(
+    pairs: _Pairs, weights: Float[np.ndarray, " m"], modes: Float[np.ndarray, "m k"], width: float
+) -> Float[np.ndarray, "c c"]:
+    """Mean products of the columns (Jacobian, residual) with one another, under the robust weights.
+
+    The Jacobian is taken in the middle of each pair. Taken at the scan's point, which carries the scan's errors, the
+    residuals themselves would shrink the scan; at the template's, its errors would let it grow. A front half, whose
+    scale is weakly determined, would be some per cent off either way.
+    """
+    kernel = 1 / np.square(1 + pairs.squared_distance() / width**2)
+    weight = weights[pairs.template] * pairs.agreement * kernel / len(kernel)
+    middle = (pairs.point + pairs.partner) / 2
+    growth = (middle * pairs.normal).sum(axis=1)
+    moved = -pairs.cosine[:, None] * modes[pairs.template]
+    columns = np.column_stack([np.cross(middle, pairs.normal), growth, pairs.normal, moved, pairs.residual()])
     columns *= np.sqrt(weight)[:, None]
     # Blocks this small stay on one thread: on a busy machine two would mostly wait for one another.
     return sum(block.T @ block for block in np.array_split(columns, 1 + len(columns) // 200))
@@ -186,10 +232,10 @@ def _judge(
     spacing = np.median(NearestNeighbours(moved).query(moved, 2)[0][:, 1])
     score = overlap_score(
         forward.squared_distance(),
-        forward.weight / target.weights[forward.template],
+        forward.agreement,
         counts,
         np.maximum(backward.squared_distance() - spacing**2, 0),
-        backward.weight / target.weights,
+        backward.agreement,
         target.score_weights,
         width=SCORE_WIDTH,
     )

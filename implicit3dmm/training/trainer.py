@@ -19,6 +19,7 @@ from implicit3dmm.data.corpus import Corpus
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields import build_field, field_from_mapping
 from implicit3dmm.files import atomic_path, writable_folder
+from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.latents import LatentBank, LatentPrior
 from implicit3dmm.models import HeadModel, load_model, save_model
 from implicit3dmm.training.checkpoints import read_checkpoint, write_checkpoint
@@ -59,6 +60,7 @@ class Trainer:
         self.folder = writable_folder(folder)
         self.step = 0
         self.seconds = 0.0
+        self._surface: float | None = None
         self._claim_folder()
         settings = config.training
         generator = torch.Generator().manual_seed(settings.seed)
@@ -117,7 +119,7 @@ class Trainer:
                 self.seconds = before + time.monotonic() - started
                 last = self.step == settings.steps
                 if last or self.step % settings.log_every == 0:
-                    metrics.write(self.step, self.seconds)
+                    self._surface = metrics.write(self.step, self.seconds)["surface"]
                 if last or self.step % settings.checkpoint_every == 0:
                     self._write_checkpoint()
         model = self.model()
@@ -137,6 +139,8 @@ class Trainer:
             "steps": self.step,
             "seconds": round(self.seconds),
         }
+        if self._surface is not None:
+            info["gate"] = f"mean distance to the surface of its training heads: {self._surface * UNIT_MM:.3g} mm"
         prior = LatentPrior.of(self.objective.bank, self.records)
         return HeadModel(self.objective.field, prior.pooled(self._known) if self._known else prior, info)
 
@@ -204,8 +208,8 @@ class _Log:
     def add(self, losses: dict[str, float]) -> None:
         self._added.append(losses)
 
-    def write(self, step: int, seconds: float) -> None:
-        """One line with the means of what was added since the last one."""
+    def write(self, step: int, seconds: float) -> dict[str, float]:
+        """One line, which is returned, with the means of what was added since the last one."""
         means = {name: fmean(losses[name] for losses in self._added) for name in self._added[0]}
         row = {"step": step, "seconds": round(seconds, 1)} | {k: float(f"{v:.6g}") for k, v in means.items()}
         self._file.write(json.dumps(row) + "\n")
@@ -213,6 +217,7 @@ class _Log:
         for name, value in means.items():
             self._board.add_scalar(f"loss/{name}", value, step)
         self._added.clear()
+        return row
 
 
 def _load_start(config: RunConfig) -> HeadModel | None:

@@ -128,10 +128,10 @@ def test_reconstruction_is_measured_and_a_finished_evaluation_is_not_done_again(
     assert (first.code, first.err) == (0, "")
     assert first.out.strip() == (folder / "summary.md").read_text().strip()
     summary = json.loads((folder / "summary.json").read_text())
-    assert (summary["heads"], summary["failed"]) == (1, 0)
-    rows = (folder / "results.jsonl").read_bytes()
+    assert (summary["heads"], summary["methods"]["killed"]["failed"]) == (1, 0)
+    rows = (folder / "killed" / "results.jsonl").read_bytes()
     assert command(*words) == first
-    assert (folder / "results.jsonl").read_bytes() == rows
+    assert (folder / "killed" / "results.jsonl").read_bytes() == rows
 
 
 def test_a_corpus_that_is_there_is_used_as_it_is(corpus, command):

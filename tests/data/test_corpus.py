@@ -16,7 +16,7 @@ from implicit3dmm.data.corpus import (
     _to_octahedron,
     build_corpus,
 )
-from implicit3dmm.data.recipe import Recipe, generate
+from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.data.sources import open_source
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.distance import distance_to_surface, signed_distance

@@ -1,69 +1,71 @@
+import json
+
 import numpy as np
 import pytest
 
 from implicit3dmm.evaluation.figures import cumulative_errors, distribution_steps
+from implicit3dmm.evaluation.methods import MethodInfo
 from implicit3dmm.evaluation.metrics import METRICS
-from implicit3dmm.evaluation.regions import HEADLINE, PARTS
-from implicit3dmm.evaluation.statistics import estimate_mean
-from implicit3dmm.evaluation.summary import summarise, write_summary
+from implicit3dmm.evaluation.regions import PARTS, WIDE_PARTS
+from implicit3dmm.evaluation.summary import write_summary
+from implicit3dmm.evaluation.trials import MEAN_HEAD, Trials
 
 
-def figures(value):
-    return {part: dict.fromkeys(METRICS, value) for part in PARTS}
-
-
-def row(record, fit, *, subject=None, mean_head=2.0):
+def row(record, error):
     return {
         "record": record,
-        "subject": record if subject is None else subject,
-        "expression": "neutral",
-        "fit": None if fit is None else figures(fit),
-        "error": "InputError: no head" if fit is None else None,
-        "cpu_seconds": None if fit is None else 10.0 + record,
-        "wall_seconds": None if fit is None else 20.0,
-        "mean_head": figures(mean_head),
+        "subject": record,
+        "condition": "whole",
+        "figures": None if error is None else {part: dict.fromkeys(METRICS, error) for part in PARTS},
+        "error": None if error is not None else "InputError: no head",
+        "cpu_seconds": None if error is None else 10.0,
+        "wall_seconds": None if error is None else 20.0,
     }
 
 
-def test_means_are_over_heads():
-    summary = summarise([row(0, 1.0), row(1, 2.0), row(2, 6.0)])
-    assert (summary.heads, summary.subjects, summary.errors) == (3, 3, {})
-    for part in PARTS:
-        for metric in METRICS:
-            assert summary.figures["fit"][part][metric] == estimate_mean(np.array([1.0, 2.0, 6.0]))
-            assert summary.figures["mean_head"][part][metric].mean == 2.0
-    assert summary.seconds["cpu"].mean == 11.0
+@pytest.fixture
+def summary(tmp_path):
+    def write(**errors):
+        trials = []
+        for name, values in (errors | {MEAN_HEAD: [2.0] * 3}).items():
+            (tmp_path / name).mkdir()
+            rows = [row(record, error) for record, error in enumerate(values)]
+            trials.append(Trials(name, tmp_path / name, rows, MethodInfo(gate="reached")))
+        write_summary(tmp_path, trials)
+        return (tmp_path / "summary.md").read_text(), json.loads((tmp_path / "summary.json").read_text())
+
+    return write
 
 
-def test_heads_of_one_subject_count_as_one():
-    rows = [row(0, 1.0, subject=7), row(1, 3.0, subject=7), row(2, 4.0, subject=8), row(3, None, subject=8)]
-    estimate = summarise(rows).figures["fit"][HEADLINE]["surface_mean_mm"]
-    assert estimate == estimate_mean(np.array([2.0, 4.0]))
+def test_all_fits_may_fail(summary):
+    page, values = summary(one=[None, None, None])
+    assert page.count("  - failed on record") == 3
+    assert values["methods"]["one"]["failed"] == 3
+    assert values["methods"]["one"]["figures"]["face"]["surface_mean_mm"]["mean"] is None
+    assert "NaN" not in page
 
 
-def test_all_fits_may_fail(tmp_path):
-    rows = [row(0, None), row(1, None)]
-    summary = write_summary(tmp_path, rows)
-    assert summary.errors == {0: "InputError: no head", 1: "InputError: no head"}
-    text = (tmp_path / "summary.md").read_text()
-    assert "leave out: 2." in text
-    assert "| neck masked | fit       |" in text
-    assert "NaN" not in (tmp_path / "summary.json").read_text()
+def test_a_row_a_method_with_its_intervals_and_differences_to_the_first(summary):
+    page, values = summary(one=[1.0, 2.0, 3.0], two=[1.5, 2.5, 3.5])
+    tables = [block.splitlines() for block in page.split("\n\n") if block.startswith("|")]
+    assert [len(table) for table in tables] == [5, 3, *[5] * len(WIDE_PARTS)]
+    assert all(len({len(line) for line in table}) == 1 for table in tables)
+    assert "2.000 ± 2.484" in tables[0][2]
+    assert tables[1][2].count("0.500 ± 0.000") == len(WIDE_PARTS)
+    assert values["differences"]["two"]["face"]["mean"] == 0.5
+    assert page.count("known figure: reached") == 2
 
 
-def test_the_table_shows_parts_and_methods_with_their_intervals():
-    lines = summarise([row(0, 1.0), row(1, 2.0), row(2, 3.0)]).to_markdown().splitlines()
-    table = [line for line in lines if line.startswith("|")]
-    assert len(table) == 2 + 2 * len(PARTS)
-    assert len({len(line) for line in table}) == 1
-    assert "2.000 ± 2.484" in table[2]
+def test_one_method_alone_has_no_differences(summary):
+    page, values = summary(one=[1.0, 2.0, 3.0])
+    assert "minus" not in page
+    assert values["differences"] == {}
 
 
-def test_an_unknown_figure_is_left_out():
-    rows = [row(0, 1.0), row(1, 2.0), row(2, 3.0)]
-    rows[1]["fit"][HEADLINE]["accuracy_mean_mm"] = None
-    estimate = summarise(rows).figures["fit"][HEADLINE]["accuracy_mean_mm"]
-    assert (estimate.mean, estimate.count) == (2.0, 2)
+def test_each_method_has_a_page_of_all_parts(summary, tmp_path):
+    summary(one=[1.0, 2.0, 3.0])
+    lines = [line for line in (tmp_path / "one" / "summary.md").read_text().splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 2 * len(PARTS)
 
 
 @pytest.mark.parametrize("errors", [[1.0], [1.0, 2.0, np.nan]])

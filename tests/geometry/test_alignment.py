@@ -62,8 +62,9 @@ def target():
     displacements = np.stack([-height_above(points, person(1000 + seed)) for seed in range(60)])
     neck = points[:, 1] < -0.42
     face = (unit(points - CENTRE) @ unit(np.array([0, -0.1, 1])) > 0.65) & ~neck
+    hair = (points[:, 1] > 0.4) | ((points[:, 2] < 0) & ~neck)
     return AlignmentTarget.from_heads(
-        points, unit(np.stack(slopes, axis=1)), displacements, face=face, neck=neck, modes=10
+        points, unit(np.stack(slopes, axis=1)), displacements, face=face, neck=neck, hair=hair, modes=10
     )
 
 
@@ -95,6 +96,7 @@ def test_a_whole_head_is_found_in_any_pose_and_its_unit_is_told(name, mm_per_uni
     assert (found.unit, found.mm_per_unit) == (name, mm_per_unit)
     assert found.size == pytest.approx(0.9, rel=0.03)
     assert found.is_plausible
+    assert not found.hair
     assert found.warnings == ()
     assert found.residual_mm < 2
     assert found.inlier_share > 0.95
@@ -125,6 +127,18 @@ def test_a_bust_among_stray_points_is_found_without_its_unit(seed):
     assert found.mm_per_unit == pytest.approx(200 * found.similarity.scale)
     assert found.size == pytest.approx(1)
     assert any("average adult is assumed" in warning for warning in found.warnings)
+
+
+def test_a_cap_of_hair_does_not_shrink_the_head_and_is_told():
+    rng = np.random.default_rng(15)
+    head = surface(15000, person(15), rng)
+    covered = (head[:, 1] > 0.42) | ((head[:, 2] < 0) & (head[:, 1] > -0.2))
+    hairy = head + 0.1 * covered[:, None] * unit(head - CENTRE)
+    scan, truth = posed(hairy, 1, rng)
+    found = align_scan(scan, target(), rng=rng)
+    assert_close(found.similarity, truth, degrees=4, share=0.04)
+    assert found.hair
+    assert any("hair" in warning for warning in found.warnings)
 
 
 def test_a_given_unit_gives_the_size():
@@ -233,7 +247,7 @@ def test_the_modes_of_a_target_carry_the_variance_of_its_heads():
     points, normals = rng.normal(size=(50, 3)), unit(rng.normal(size=(50, 3)))
     displacements = rng.normal(size=(9, 50))
     mask = np.arange(50) < 20
-    full = AlignmentTarget.from_heads(points, normals, displacements, face=mask, neck=~mask, modes=20)
+    full = AlignmentTarget.from_heads(points, normals, displacements, face=mask, neck=~mask, hair=mask, modes=20)
     assert len(full.modes) == 8
     np.testing.assert_allclose(full.modes.T @ full.modes, np.cov(displacements, rowvar=False), atol=1e-12)
     np.testing.assert_allclose(full.points, points + displacements.mean(0)[:, None] * normals)

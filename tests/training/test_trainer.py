@@ -289,7 +289,7 @@ def test_codes_start_from_the_principal_components_of_the_training_heads(tiny_co
 def test_only_the_first_subjects_train_where_asked(tiny_corpus, tmp_path):
     trainer = Trainer(config(subjects=3), tiny_corpus, tmp_path / "run")
     assert tiny_corpus.record_subject[trainer.records].unique().tolist() == [0, 1, 2]
-    with pytest.raises(InputError, match="has 6 training subjects; training.subjects asks for 7"):
+    with pytest.raises(InputError, match=r"training\.subjects asks for 7"):
         Trainer(config(subjects=7), tiny_corpus, tmp_path / "other")
 
 

@@ -1,0 +1,1 @@
+"""Models of registered meshes: fixed topology, vertices in correspondence."""

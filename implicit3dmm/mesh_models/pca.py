@@ -1,0 +1,200 @@
+"""Principal components of registered heads: the linear model that every other has to be better than."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from implicit3dmm.config import to_mapping
+from implicit3dmm.data.corpus import gram_axes, neutral_vertices
+from implicit3dmm.data.heads import Heads
+from implicit3dmm.errors import InputError
+from implicit3dmm.geometry.mesh import Mesh
+from implicit3dmm.mesh_models.weights import read_arrays, read_header, write_weights
+from implicit3dmm.models import FRAME
+
+FORMAT = "implicit3dmm-pca"
+FORMAT_VERSION = 1
+ARRAYS = ("mean", "components", "deviations", "triangles", "cap", "regions")
+
+
+@dataclass(frozen=True, eq=False)
+class PCAModel:
+    """A Gaussian of vertices in the canonical frame: mean plus independent orthonormal components.
+
+    Coefficients are in standard deviations of the training heads, so that a likely head has normal ones.
+    """
+
+    mean: Float[np.ndarray, "v 3"]
+    """Canonical units."""
+    components: Float[np.ndarray, "k v 3"]
+    """Orthonormal over the 3 v coordinates, by falling spread."""
+    deviations: Float[np.ndarray, " k"]
+    """Standard deviation of the heads along each component, canonical units of the 3 v space."""
+    triangles: Int[np.ndarray, "t 3"]
+    cap: Bool[np.ndarray, " t"]
+    """The triangles that close the neck, where no scan has a surface."""
+    regions: UInt8[np.ndarray, " v"]
+    """Index into `heads.template.REGIONS` for each vertex."""
+    info: Mapping[str, Any]
+    """Name, licence, corpus recipe, number of heads and share of their variance, as written in the file."""
+
+    @classmethod
+    def of(cls, heads: Heads, *, components: int, split: str = "train", name: str = "pca") -> "PCAModel":
+        """The exact components of neutral heads, in metric coordinates (no coordinate is standardised).
+
+        Args:
+            heads: a corpus or a recipe; no samples are read.
+            components: how many are kept, less than the number of heads.
+            split: whose heads.
+            name: of the model.
+
+        Raises:
+            InputError: the split has too few heads for so many components.
+        """
+        subjects = heads.subjects(split)
+        count = len(subjects)
+        if not 1 <= components < count:
+            raise InputError(
+                f"{components} components asked of {count} {split} heads; fewer than heads were expected; ask for "
+                "fewer, or give a corpus with more heads"
+            )
+        rows = neutral_vertices(heads, subjects)
+        mean = rows.mean(0, dtype=np.float64).astype(np.float32)
+        rows -= mean
+        left, spread = gram_axes(rows)
+        # Rounding must not be taken for shape: unlike the Gram matrix, the axes are scaled by the spread's inverse.
+        rank = min(components, int((spread > spread[0] * np.finfo(np.float32).eps).sum()))
+        axes = (left[:, :rank] / spread[:rank]).T.astype(np.float32) @ rows
+        template = heads.source.template
+        info = {
+            "name": name,
+            "licence": f"weights: MIT; made from {heads.recipe.source}: {heads.source.licence}",
+            "recipe": to_mapping(heads.recipe),
+            "heads": count,
+            "variance_share": float(np.square(spread[:rank]).sum() / np.square(spread).sum()),
+        }
+        return cls(
+            mean=mean.reshape(-1, 3),
+            components=axes.reshape(rank, -1, 3),
+            deviations=(spread[:rank] / np.sqrt(count - 1)).astype(np.float32),
+            triangles=template.triangles,
+            cap=template.cap,
+            regions=template.regions,
+            info=info,
+        )
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.info["name"]
+
+    @property
+    def skin(self) -> Int[np.ndarray, "s 3"]:
+        """The triangles that a scan can show: all but the neck's cap."""
+        return self.triangles[~self.cap]
+
+    @cached_property
+    def basis(self) -> Float[np.ndarray, "c k"]:
+        """Motion of each of the 3 v coordinates with each coefficient; a coordinate's row is contiguous."""
+        scaled = self.components.reshape(len(self.components), -1) * self.deviations[:, None]
+        return np.ascontiguousarray(scaled.T)
+
+    def vertices(self, coefficients: Float[np.ndarray, " c"]) -> Float[np.ndarray, "v 3"]:
+        """Vertices in canonical units.
+
+        Args:
+            coefficients: standard deviations; those that are not given are 0.
+        """
+        used = self.basis[:, : len(coefficients)] @ coefficients.astype(self.basis.dtype)
+        return self.mean + used.reshape(-1, 3)
+
+    def mesh(self, coefficients: Float[np.ndarray, " c"]) -> Mesh:
+        """The closed head in canonical units."""
+        return Mesh(self.vertices(coefficients), self.triangles)
+
+    def project(self, vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, " k"]:
+        """Coefficients of the nearest head of the model to registered vertices, in least squares over coordinates.
+
+        Args:
+            vertices: in the canonical frame and the order of the model.
+
+        Raises:
+            InputError: their number is not the model's.
+        """
+        if vertices.shape != self.mean.shape:
+            raise InputError(
+                f"vertices of shape {vertices.shape} given; {self.name} has {self.mean.shape}; give a head of the "
+                f"source {self.info['recipe']['source']}"
+            )
+        return (self.basis.T @ (vertices - self.mean).ravel()) / np.square(self.deviations)
+
+    def sample(self, count: int, *, temperature: float = 1.0, rng: np.random.Generator) -> Float[np.ndarray, "n k"]:
+        """Draws coefficients; `temperature` scales the standard deviations (0 gives the mean, 1 the heads' spread)."""
+        return temperature * rng.normal(size=(count, len(self.deviations)))
+
+    def first(self, count: int) -> "PCAModel":
+        """The model with the first `count` components alone.
+
+        Raises:
+            InputError: it has not so many.
+        """
+        if not 1 <= count <= len(self.deviations):
+            raise InputError(f"{count} components asked for; {self.name} has {len(self.deviations)}; give 1 to these")
+        return replace(self, components=self.components[:count], deviations=self.deviations[:count])
+
+
+def save_pca(path: str | Path, model: PCAModel) -> None:
+    """Writes a model into one safetensors file; it is replaced as a whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    header = {"format": FORMAT, "version": FORMAT_VERSION, "frame": FRAME, "info": dict(model.info)}
+    write_weights(path, {name: getattr(model, name) for name in ARRAYS}, header)
+
+
+def is_pca_file(path: str | Path) -> bool:
+    """Whether a file holds a PCA model; its header alone is read, and what is no safetensors file is none."""
+    try:
+        return read_header(path).get("format") == FORMAT
+    except InputError:
+        return False
+
+
+def load_pca(path: str | Path) -> PCAModel:
+    """Reads a model that `save_pca` wrote.
+
+    Raises:
+        InputError: there is no such file, or it is damaged, foreign or of a newer version.
+    """
+    header = read_header(path)
+    if header.get("format") != FORMAT:
+        raise InputError(f"{path} holds no PCA model; give a file that 'implicit3dmm pca' wrote")
+    if not {"version", "info"} <= header.keys():
+        raise InputError(f"{path} lacks a part of its header; get the file again")
+    if header["version"] > FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format version {header['version']}; this program reads {FORMAT_VERSION}; update it"
+        )
+    model = PCAModel(**read_arrays(path, ARRAYS), info=header["info"])
+    _check_shapes(path, model)
+    return model
+
+
+def _check_shapes(path: str | Path, model: PCAModel) -> None:
+    count, vertices = len(model.deviations), len(model.mean)
+    expected: dict[str, Sequence[int]] = {
+        "mean": (vertices, 3),
+        "components": (count, vertices, 3),
+        "deviations": (count,),
+        "triangles": (len(model.cap), 3),
+        "regions": (vertices,),
+    }
+    for name, shape in expected.items():
+        if getattr(model, name).shape != shape:
+            raise InputError(f"{path}: {name} has shape {getattr(model, name).shape}, not {shape}; get the file again")
