@@ -9,15 +9,18 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "DepthImage": "geometry.depth_images:DepthImage",
     "FitConfig": "fitting.config:FitConfig",
     "HeadFit": "fitting.fit:HeadFit",
     "InputError": "errors:InputError",
+    "Intrinsics": "geometry.depth_images:Intrinsics",
     "Mesh": "geometry.mesh:Mesh",
     "check_field": "fields.check:check_field",
     "evaluate": "evaluation.metrics:surface_metrics",
     "extract": "extraction:extract",
     "fit": "fitting.fit:fit",
     "load_model": "models:load_model",
+    "read_depth_image": "geometry.depth_images:read_depth_image",
     "read_mesh": "geometry.mesh:read_mesh",
     "released_models": "models:released_models",
     "save_model": "models:save_model",

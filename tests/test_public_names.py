@@ -12,14 +12,17 @@ import pytest
 import implicit3dmm
 
 DEFINED_IN = {
+    "DepthImage": "geometry.depth_images",
     "FitConfig": "fitting.config",
     "HeadFit": "fitting.fit",
     "InputError": "errors",
+    "Intrinsics": "geometry.depth_images",
     "Mesh": "geometry.mesh",
     "check_field": "fields.check",
     "extract": "extraction",
     "fit": "fitting.fit",
     "load_model": "models",
+    "read_depth_image": "geometry.depth_images",
     "read_mesh": "geometry.mesh",
     "released_models": "models",
     "save_model": "models",

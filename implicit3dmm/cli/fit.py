@@ -17,8 +17,10 @@ def fit(
     unit: str = "auto",
     transform: Annotated[Path | None, arg(metavar="PATH")] = None,
     landmarks: Annotated[Path | None, arg(metavar="PATH")] = None,
+    intrinsics: Annotated[str | None, arg(metavar="FX,FY,CX,CY")] = None,
+    depth_unit: Annotated[float | None, arg(metavar="MM")] = None,
     resolution: int = 256,
-    steps: int = 250,
+    steps: int = 10,
     seed: int = 0,
     device: Device = "auto",
     json: bool = False,
@@ -27,15 +29,19 @@ def fit(
 
     For each scan the folder gets mesh.ply (the fitted head in the scan's own frame), codes.safetensors, report.json
     and picture.png; of several scans each gets a folder of its own, named after its file. A scan that cannot be used
-    is named, and the others are fitted all the same.
+    is named, and the others are fitted all the same. A scan that shows no head is fitted, marked in its report and
+    its picture, and makes the exit code 3.
 
     Args:
-        scans: Scans: .ply .obj .stl .glb .off .xyz .npy .npz, meshes or points, any pose and unit.
+        scans: Scans: .ply .obj .stl .glb .gltf .off .xyz .npy .npz, meshes or points, any pose and unit; or depth
+            images: .png and .tif of 16 bits or floats, .npy, .npz with depth and intrinsics.
         out: Folder for the results.
         model: Released model or weights file.
         unit: Unit of the scans: auto, mm, cm, m, or millimetres per unit.
         transform: File with a 4 x 4 matrix from the scan to the canonical frame (.txt, .npy or .json).
         landmarks: File with the 68 iBUG landmarks in the scan's frame, nan for unknown ones (.txt, .npy or .json).
+        intrinsics: Camera of depth images: focal lengths and principal point in pixels.
+        depth_unit: Millimetres in a unit of the depth images; by default 1 for whole numbers and 1000 for floats.
         resolution: Cells along the longest side of the mesh's box.
         steps: Steps of the solver.
         seed: Seed of the choice of points.
@@ -47,6 +53,7 @@ def fit(
     from implicit3dmm.fitting import FitConfig
     from implicit3dmm.fitting import fit as fit_scan
     from implicit3dmm.fitting.files import read_landmarks, read_transform, save_fit
+    from implicit3dmm.geometry.depth_images import DepthImage, Intrinsics, read_depth_image
     from implicit3dmm.models import load_model
 
     folders = _folders(scans, out)
@@ -56,12 +63,18 @@ def fit(
         "transform": read_transform(transform) if transform else None,
         "landmarks": read_landmarks(landmarks) if landmarks else None,
     }
+    camera = Intrinsics.parse(intrinsics) if intrinsics is not None else None
     loaded = load_model(model, device=open_device(device))
+
+    def opened(scan: Path) -> Path | DepthImage:
+        if camera is None and depth_unit is None:
+            return scan
+        return read_depth_image(scan, intrinsics=camera, mm_per_unit=depth_unit)
 
     def fit_into(folder: Path, scan: Path) -> dict[str, Any]:
         options = {"unit": _unit(unit), "config": config, "resolution": resolution, **pose}
         with output_folder(folder):
-            result = fit_scan(scan, loaded, progress=progress(f"fitting {scan.name}"), **options)
+            result = fit_scan(opened(scan), loaded, progress=progress(f"fitting {scan.name}"), **options)
             save_fit(result, folder)
         return result.report
 
@@ -75,12 +88,21 @@ def fit(
             tell(f"{scan}: {error}")
             report = {"scan": {"file": str(scan)}, "refused": str(error)}
         reports.append(report)
+        if not report.get("is_head", True):
+            tell(f"{scan}: no head was found; {report['head']['reason']}; {folder} keeps the fit, marked as such")
         if not json and "refused" not in report:
             print(summary(report, folder))
     if json:
         document = plain_json(reports if len(scans) > 1 else reports[0])
         print(json_format.dumps(document, allow_nan=False, indent=1))
-    return 2 if any("refused" in report for report in reports) else 0
+    return _exit_code(reports)
+
+
+def _exit_code(reports: list[dict[str, Any]]) -> int:
+    """2 where a scan was refused, else 3 where one shows no head, else 0."""
+    if any("refused" in report for report in reports):
+        return 2
+    return 0 if all(report["is_head"] for report in reports) else 3
 
 
 def summary(report: dict[str, Any], folder: Path) -> str:
@@ -88,9 +110,11 @@ def summary(report: dict[str, Any], folder: Path) -> str:
     error, mesh, seconds = report["error"], report["mesh"], report["seconds"]
     lines = [
         f"{report['scan']['file']}: {report['scan']['points']} points, fitted with {report['model']}",
+        *([] if report["is_head"] else [f"  NO HEAD: {report['head']['reason']}"]),
         *(f"  assumed: {text}" for text in report["assumptions"]),
         *(f"  warning: {text}" for text in report["warnings"]),
         *error_lines(error),
+        f"  {report['evidence']['within@5mm']:.0%} of the head lie within 5 mm of what the scan shows",
         f"  mesh: {mesh['vertices']} vertices, {'watertight' if mesh['watertight'] else 'not watertight'}; "
         f"size {report['alignment']['size']:.2f} of an average adult",
         f"  {seconds['total']:.1f} s ({seconds['processor']:.1f} processor seconds); results in {folder}",

@@ -32,7 +32,7 @@ def save_fit(result: HeadFit, folder: str | Path) -> None:
         InputError: the folder cannot be written to.
     """
     with staged_folder(folder) as staged:
-        write_mesh(staged / "mesh.ply", result.mesh)
+        write_mesh(staged / "mesh.ply", result.mesh, scalars={"confidence": result.confidence})
         save_codes(staged / "codes.safetensors", result.codes, model=result.report["model"])
         write_png(staged / "picture.png", picture(result))
         write_json(staged / "report.json", result.report)
@@ -49,6 +49,8 @@ def picture(result: HeadFit) -> np.ndarray:
             f"{error['scan_median_mm']:.2f} mm, 95 % below {error['scan_p95_mm']:.2f} mm. "
             f"Grey: further than {FAR_MM:g} mm.",
         )
+    if not result.is_head:
+        caption.insert(0, f"NO HEAD: {result.report['head']['reason']}.")
     return fit_picture(
         result.scan.transformed(result.similarity),
         result.mesh.transformed(result.similarity),

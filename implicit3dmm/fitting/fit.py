@@ -1,9 +1,7 @@
 """A raw scan in; codes, and a clean mesh in the scan's own frame, out."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,15 @@ import implicit3dmm
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.metrics import distance_metrics
 from implicit3dmm.extraction import cautions, extract
+from implicit3dmm.fitting import report as say
+from implicit3dmm.fitting.clock import Clock
 from implicit3dmm.fitting.config import FitConfig
+from implicit3dmm.fitting.evidence import Evidence, carried_colors, find_evidence
+from implicit3dmm.fitting.registration import register_template
+from implicit3dmm.fitting.scan import Scan, file_of, points_on, read_scan, unit_of
 from implicit3dmm.fitting.solver import solve
-from implicit3dmm.fitting.target import alignment_target, near_neck, on_head, template_landmarks
+from implicit3dmm.fitting.target import alignment_target, near_neck, on_head, template, template_landmarks
+from implicit3dmm.fitting.verdict import judge
 from implicit3dmm.geometry.alignment import (
     Alignment,
     align_by_landmarks,
@@ -25,17 +29,13 @@ from implicit3dmm.geometry.alignment import (
     millimetres_in,
 )
 from implicit3dmm.geometry.distance import distance_to_surface
-from implicit3dmm.geometry.isosurface import Extraction
-from implicit3dmm.geometry.mesh import MIN_SCAN_POINTS, Mesh, check_scan, mesh_from_arrays, read_mesh, thin
-from implicit3dmm.geometry.mesh_arrays import MeshArrays
+from implicit3dmm.geometry.mesh import MIN_SCAN_POINTS, Mesh, thin
 from implicit3dmm.geometry.narrow_band import Grid
-from implicit3dmm.geometry.sampling import sample_surface
+from implicit3dmm.geometry.neighbours import NearestNeighbours
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.latents import Codes
 from implicit3dmm.models import HeadModel, load_model
-
-Scan = str | Path | Mesh | Float[np.ndarray, "n 3"]
 
 MOST_POINTS = 300_000
 """A scan with more vertices is thinned to this number; more say nothing new about a head."""
@@ -53,13 +53,29 @@ class HeadFit:
     similarity: Similarity
     """From the scan's frame to the canonical frame."""
     mesh: Mesh
-    """The fitted head, watertight, in the scan's own frame and unit."""
+    """The fitted head, watertight, in the scan's own frame and unit, with the scan's colours where it has any."""
     scan: Mesh
     """The scan as it was used (thinned where it was larger)."""
     distance_mm: Float[np.ndarray, " n"]
     """Distance of each vertex of `scan` to the fitted surface, mm."""
+    evidence: Evidence
+    """What each vertex of `mesh` rests on: the nearest place of the scan that the fit explained."""
+    landmarks: Float[np.ndarray, "68 3"]
+    """The 68 iBUG landmarks on the fitted surface, in the scan's own frame and unit."""
+    is_head: bool
+    """Whether the scan is a head; where it is none, codes, mesh and landmarks mean nothing."""
     report: dict[str, Any]
     """All that is said of the fit; see docs/fit.md."""
+
+    @property
+    def evidence_mm(self) -> Float[np.ndarray, " v"]:
+        """Distance of each vertex of `mesh` to its evidence, mm; infinite where there is none."""
+        return self.evidence.distance_mm
+
+    @property
+    def confidence(self) -> Float[np.ndarray, " v"]:
+        """1 where a vertex of `mesh` has evidence, falling towards 0 with the distance from it; one half at 10 mm."""
+        return self.evidence.confidence
 
 
 def fit(
@@ -76,7 +92,7 @@ def fit(
     """Fits a model to a head scan: finds its pose, unit and codes from surface points alone.
 
     Args:
-        scan: a file, a mesh, or points; in any pose and unit, whole or in part, with or without normals.
+        scan: a file, a mesh, points or a depth image; in any pose and unit, whole or in part, with or without normals.
         model: a model, the name of a released one, or a weights file.
         unit: of the scan: "mm", "cm", "m", millimetres per unit, or "auto" to find it from the head's size.
         transform: scan to canonical, where it is known; pose and scale are then only refined.
@@ -84,6 +100,9 @@ def fit(
         config: settings of the solver.
         resolution: cells along the longest side of the extracted mesh's box.
         progress: wraps the solver's steps, such as `tqdm`.
+
+    Returns:
+        The fit; `is_head` says whether there was a head to fit.
 
     Raises:
         InputError: the scan or the model cannot be used, or the pose was given twice.
@@ -93,62 +112,65 @@ def fit(
     config = config or FitConfig()
     config.validate()
     millimetres_in(unit)
-    clock = _Clock()
+    clock = Clock()
     with clock("read"):
         model = model if isinstance(model, HeadModel) else load_model(model)
         Grid.over(np.array(model.field.bounds), resolution)
-        given = _read(scan)
+        unit = unit_of(scan, unit)
+        given = read_scan(scan)
         rng = np.random.default_rng(config.seed)
         used = thin(given, MOST_POINTS, rng=rng)
-        points = _points_on(used, config.points, rng)
+        points = points_on(used, config.points, rng)
     with clock("align"):
         alignment = _align(points, unit, transform, landmarks, rng)
     with clock("fit"):
         explained = _to_explain(points, alignment.similarity)
         solution = solve(model, explained, alignment.similarity, config, progress=progress)
+    similarity = solution.similarity
     with clock("extract"):
         extraction = extract(model, solution.codes, resolution=resolution)
     with clock("measure"):
-        mm_per_unit = _final_unit(alignment, solution.similarity)
-        mesh = extraction.mesh.transformed(solution.similarity.inverse())
+        mm_per_unit = _final_unit(alignment, similarity)
+        mesh = extraction.mesh.transformed(similarity.inverse())
         distance_mm = distance_to_surface(used.vertices, mesh).distance * mm_per_unit
-        errors = _scan_errors(points, mesh, solution.similarity, mm_per_unit)
+        evidence = find_evidence(mesh, used, distance_mm, mm_per_unit=mm_per_unit)
+        colors, about_colors = carried_colors(evidence, used)
+    with clock("landmarks"):
+        canonical_mm = mm_per_unit / similarity.scale
+        registration = register_template(extraction.mesh)
+        marks = similarity.inverse().apply(registration.vertices[template().landmarks])
+        evidence_mm = evidence.distance_mm[NearestNeighbours(extraction.mesh.vertices).query(registration.vertices)[1]]
+    with clock("judge"):
+        verdict = judge(
+            similarity.apply(points), extraction.mesh, registration.coefficients, alignment, mm_per_unit=canonical_mm
+        )
     report = {
         "implicit3dmm": implicit3dmm.__version__,
         "model": model.name,
-        "scan": _describe_scan(scan, given, used, mm_per_unit),
-        "assumptions": _assumptions(alignment, given, used, transform, landmarks),
+        "is_head": verdict.is_head,
+        "head": say.describe_verdict(verdict),
+        "scan": say.describe_scan(file_of(scan), given, used, mm_per_unit),
+        "assumptions": say.assumptions(alignment, given, used, transform, landmarks),
         "warnings": [*alignment.warnings, *cautions(extraction)],
-        "alignment": _describe_alignment(alignment, solution.similarity, mm_per_unit),
+        "alignment": say.describe_alignment(alignment, similarity, mm_per_unit),
         "fit": {
             "points": len(explained),
             "steps": config.steps,
-            "robust_rms_mm": _round(np.sqrt(solution.losses[-1]) / solution.similarity.scale * mm_per_unit),
-            "code_norm": _round(solution.code_norm),
+            "robust_rms_mm": say.rounded(np.sqrt(solution.losses[-1]) * canonical_mm),
+            "code_norm": say.rounded(solution.code_norm),
         },
-        "error": errors,
-        "mesh": _describe_mesh(mesh, extraction, resolution),
+        "error": _scan_errors(points, mesh, similarity, mm_per_unit),
+        "evidence": say.describe_evidence(evidence, extraction.mesh),
+        "colors": about_colors,
+        "landmarks": say.describe_landmarks(marks, evidence_mm) if verdict.is_head else None,
+        "measurements": (
+            say.describe_measurements(registration.vertices, evidence_mm, canonical_mm) if verdict.is_head else None
+        ),
+        "mesh": say.describe_mesh(mesh, extraction, resolution),
         "seconds": clock.seconds(),
     }
-    return HeadFit(solution.codes, solution.similarity, mesh, used, distance_mm, report)
-
-
-def _read(scan: Scan) -> Mesh:
-    if isinstance(scan, np.ndarray):
-        mesh = mesh_from_arrays(MeshArrays(scan), source="the points")
-    elif isinstance(scan, Mesh):
-        arrays = MeshArrays(scan.vertices, scan.faces, scan.normals, scan.colors)
-        mesh = mesh_from_arrays(arrays, source="the scan")
-    else:
-        mesh = read_mesh(scan)
-    check_scan(mesh)
-    return mesh
-
-
-def _points_on(scan: Mesh, count: int, rng: np.random.Generator) -> Float[np.ndarray, "n 3"]:
-    if scan.faces is not None:
-        return sample_surface(scan, count, rng=rng).points
-    return thin(scan, count, rng=rng).vertices
+    mesh = replace(mesh, colors=colors)
+    return HeadFit(solution.codes, similarity, mesh, used, distance_mm, evidence, marks, verdict.is_head, report)
 
 
 def _align(
@@ -183,79 +205,4 @@ def _scan_errors(points: np.ndarray, mesh: Mesh, similarity: Similarity, mm_per_
     near = distances < FAR_MM
     if not near.any():
         return {"left_out": 1.0}
-    return distance_metrics(distances[near]) | {"left_out": _round(1 - near.mean())}
-
-
-def _describe_scan(scan: Scan, given: Mesh, used: Mesh, mm_per_unit: float) -> dict[str, Any]:
-    return {
-        "file": str(scan) if isinstance(scan, str | Path) else None,
-        "points": len(given.vertices),
-        "faces": 0 if given.faces is None else len(given.faces),
-        "used_points": len(used.vertices),
-        "extent_mm": [_round(side * mm_per_unit) for side in np.ptp(given.bounds(), axis=0)],
-    }
-
-
-def _assumptions(
-    alignment: Alignment, given: Mesh, used: Mesh, transform: Similarity | None, landmarks: np.ndarray | None
-) -> list[str]:
-    unit = f"one unit of the scan is {alignment.mm_per_unit:.4g} mm ({alignment.unit})"
-    if alignment.unit == "none":
-        unit = "the scan's unit is unknown: an average adult was assumed, so millimetres are relative to one"
-    pose = "pose found from the surface" if transform is None else "pose started from the given transform"
-    said = [unit, "pose started from the given landmarks" if landmarks is not None else pose]
-    if len(used.vertices) < len(given.vertices):
-        said.append(f"the scan's {len(given.vertices)} points were thinned to {len(used.vertices)}")
-    return said
-
-
-def _describe_alignment(alignment: Alignment, similarity: Similarity, mm_per_unit: float) -> dict[str, Any]:
-    """How the scan lies after the fit, and how sure the search was."""
-    return {
-        "unit": alignment.unit,
-        "mm_per_unit": _round(mm_per_unit),
-        "size": _round(mm_per_unit / (UNIT_MM * similarity.scale)),
-        "score": _or_none(alignment.score),
-        "runner_up": _or_none(alignment.runner_up),
-        "plausible": bool(alignment.is_plausible),
-        "to_canonical": similarity.matrix().tolist(),
-    }
-
-
-def _describe_mesh(mesh: Mesh, extraction: Extraction, resolution: int) -> dict[str, Any]:
-    return {
-        "vertices": len(mesh.vertices),
-        "faces": len(mesh.faces),
-        "watertight": mesh.is_watertight(),
-        "resolution": resolution,
-        "evaluations": extraction.evaluations,
-        "share_of_dense": _round(extraction.share),
-        "lipschitz_bound": extraction.lipschitz,
-        "steepest_seen": _round(extraction.steepest),
-    }
-
-
-def _round(value: float) -> float:
-    return float(f"{float(value):.4g}")
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else _round(value)
-
-
-class _Clock:
-    """Wall and processor seconds of named stages."""
-
-    def __init__(self):
-        self._started = time.monotonic(), time.process_time()
-        self._stages: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self._stages[stage] = time.monotonic() - started
-
-    def seconds(self) -> dict[str, float]:
-        wall, cpu = time.monotonic() - self._started[0], time.process_time() - self._started[1]
-        return {name: round(value, 2) for name, value in (self._stages | {"total": wall, "processor": cpu}).items()}
+    return distance_metrics(distances[near]) | {"left_out": say.rounded(1 - near.mean())}

@@ -27,10 +27,6 @@ POSE_DAMPING = 1e-7
 """Weight of a pose step's squared length (radians, canonical units, logarithm of scale): a pose that the points do not
 tell, such as the turn of a ball, stays."""
 
-POINTS_PER_RESIDUAL = 4
-"""Points that count as one independent residual when the prior is weighed against noise: a model's own errors, and the
-pose's, are shared by neighbours. With 1, front halves with noise lose their scale; with 8, whole heads their features."""
-
 ChunkMap = Callable[[Callable, Sequence], Iterable]
 
 
@@ -73,8 +69,8 @@ def solve(
     directions of shape are found first, from few points. Only points on the surface are needed: no normals, no signed
     distances.
 
-    At the end w is `prior` plus the residuals' variance over the number of independent ones, which keeps the codes from
-    following noise: for points with independent noise about a surface of the model that is the maximum a posteriori.
+    At the end w is `prior` plus the residuals' variance over the number of points, which keeps the codes from following
+    noise: for points with independent noise about a surface of the model that is the maximum a posteriori.
 
     Args:
         model: the model to fit.
@@ -94,9 +90,7 @@ def solve(
             robust = _geometric(config.robust_start, config.robust_end, share)
             centre = np.median(placed, axis=0)  # a stray far away would take a mean, and float32's digits, with it
             normal = _normal_equations(model, prior, whitened, placed, centre, robust, chunk_map)
-            weight = _geometric(config.prior_start, config.prior, share) + POINTS_PER_RESIDUAL * _noise(
-                normal.residuals
-            ) / len(placed)
+            weight = _geometric(config.prior_start, config.prior, share) + _noise(normal.residuals) / len(placed)
             move = _step(normal, whitened, weight)
             whitened = whitened + move[:-7]
             similarity = _moved(move[-7:].numpy(), centre).compose(similarity)
@@ -127,7 +121,9 @@ def _normal_equations(
     def accumulate(chunk: Float[Tensor, "c 3"]) -> tuple[Tensor, Tensor, Tensor]:
         sdf, by_codes, by_points = model.field.jacobian(codes, chunk + middle)
         by_whitened = [by_codes[name] @ (part.axes * part.std) for name, part in prior.parts.items()]
-        turn, growth = torch.linalg.cross(chunk, by_points), (chunk * by_points).sum(1, keepdim=True)
+        turn = torch.linalg.cross(chunk, by_points)
+        # Distances count in the scan's unit: in canonical ones, which shrink with the scale, noise would shrink it.
+        growth = (chunk * by_points).sum(1, keepdim=True) - sdf[:, None]
         rows = torch.cat([*by_whitened, turn, by_points, growth], dim=1)
         weighted = rows / (1 + sdf.square() / robust**2).square()[:, None]  # half the slope of rho over r
         return weighted.T @ rows, weighted.T @ sdf, sdf

@@ -12,6 +12,7 @@ from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh_arrays import MeshArrays, sum_at
 from implicit3dmm.geometry.mesh_files import read_arrays, write_arrays
 from implicit3dmm.geometry.similarity import Similarity
+from implicit3dmm.geometry.textures import Texture
 
 MIN_SCAN_POINTS = 100
 """A scan of fewer points says too little about a head to be fitted."""
@@ -32,12 +33,14 @@ class Mesh:
         faces: vertex indices, counter-clockwise seen from outside; None for a point cloud.
         normals: unit normals as the file gave them, zero where it gave none; None without normals.
         colors: red, green, blue of each vertex, 0 to 255.
+        texture: colours of the surface between the vertices; None where the file has none.
     """
 
     vertices: Float[np.ndarray, "v 3"]
     faces: Int[np.ndarray, "f 3"] | None = None
     normals: Float[np.ndarray, "v 3"] | None = None
     colors: UInt8[np.ndarray, "v 3"] | None = None
+    texture: Texture | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vertices", np.ascontiguousarray(self.vertices, dtype=np.float64))
@@ -108,7 +111,8 @@ class Mesh:
     def with_faces(self, keep: Bool[np.ndarray, " f"]) -> "Mesh":
         """The mesh of the faces marked in `keep`, without the vertices that they do not use."""
         used, faces = np.unique(self.faces[keep], return_inverse=True)
-        return replace(self._with_vertices(used), faces=faces.reshape(-1, 3))
+        texture = None if self.texture is None else self.texture.with_faces(keep)
+        return replace(self._with_vertices(used), faces=faces.reshape(-1, 3), texture=texture)
 
     def _with_vertices(self, indices: Int[np.ndarray, " k"]) -> "Mesh":
         normals = None if self.normals is None else self.normals[indices]
@@ -126,10 +130,11 @@ class Mesh:
 def read_mesh(path: str | Path) -> Mesh:
     """Reads a mesh or a point cloud and checks that it can be worked with.
 
-    Known suffixes: .ply .obj .off .stl .glb; .xyz (text, 3 columns or 6 with normals or colours, blanks
-    or commas between them); .npy of shape (n, 3) or (n, 6); .npz with `points` or `vertices` and, where
-    it has them, `normals`, `faces` and `colors`. Polygons are cut into triangles. The vertices keep the
-    file's order, except in .stl and .glb, where repeated ones are merged. Nothing is unpickled.
+    Known suffixes: .ply .obj .off .stl .glb .gltf; .xyz (text, 3 columns or 6 with normals or colours,
+    blanks or commas between them); .npy of shape (n, 3) or (n, 6); .npz with `points` or `vertices` and,
+    where it has them, `normals`, `faces` and `colors`. Polygons are cut into triangles. The vertices keep
+    the file's order, except in .stl, .glb and .gltf, where repeated ones are merged. The textures of .obj,
+    .glb and .gltf are read, and give the vertices their colours too. Nothing is unpickled.
 
     Args:
         path: the file.
@@ -151,7 +156,7 @@ def write_mesh(path: str | Path, mesh: Mesh, *, scalars: dict[str, Float[np.ndar
     Args:
         path: a .ply (binary), .obj, .off, .stl or .glb file.
         mesh: what to write; .stl and .off need faces. Only .ply and .glb keep normals, only .ply, .obj
-            and .glb keep colours.
+            and .glb keep colours; textures are not written.
         scalars: further values of each vertex, such as a confidence, by name; .ply only.
 
     Raises:
@@ -183,8 +188,12 @@ def mesh_from_arrays(arrays: MeshArrays, *, source: str) -> Mesh:
         # A comparison with NaN is false, so these count as not given too.
         given = np.abs(normals).max(axis=1, keepdims=True) < LARGEST_COORDINATE
         normals = unit_vectors(np.where(given, normals, 0.0))
-    colors = None if arrays.colors is None else _checked_colors(arrays.colors, len(vertices), source)
-    return Mesh(vertices, faces, normals, colors)
+    texture = None if faces is None else arrays.texture
+    if texture is not None:
+        colors = _vertex_colors(texture, faces, len(vertices))
+    else:
+        colors = None if arrays.colors is None else _checked_colors(arrays.colors, len(vertices), source)
+    return Mesh(vertices, faces, normals, colors, texture)
 
 
 def check_scan(mesh: Mesh) -> None:
@@ -283,6 +292,14 @@ def _checked_colors(values: np.ndarray, rows: int, source: str) -> UInt8[np.ndar
     numbers = _checked_numbers(values, rows, f"{source}: the colours")
     scale = 255.0 if values.dtype.kind == "f" and numbers.max(initial=0.0) <= 1.0 else 1.0
     return np.nan_to_num(numbers * scale).round().clip(0, 255).astype(np.uint8)
+
+
+def _vertex_colors(texture: Texture, faces: Int[np.ndarray, "f 3"], count: int) -> UInt8[np.ndarray, "v 3"]:
+    """The texture's colour at each vertex, of the first face that has it; white where no face has."""
+    vertices, first = np.unique(faces, return_index=True)
+    colors = np.full((count, 3), 255, np.uint8)
+    colors[vertices] = texture.colors_at(first // 3, np.eye(3)[first % 3])
+    return colors
 
 
 def _rounding(vertices: Float[np.ndarray, "v 3"]) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from implicit3dmm.errors import InputError
+from implicit3dmm.geometry.textures import Texture
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,12 +19,14 @@ class MeshArrays:
         faces: vertex indices of triangles (f, 3).
         normals: one for each vertex (v, 3), of any length.
         colors: red, green, blue and perhaps alpha (v, 3 or 4): integers to 255, or floats to 1 or to 255.
+        texture: pictures laid over the faces.
     """
 
     vertices: np.ndarray
     faces: np.ndarray | None = None
     normals: np.ndarray | None = None
     colors: np.ndarray | None = None
+    texture: Texture | None = None
 
 
 def not_of_format(path: Path, why: str = "") -> InputError:
@@ -84,6 +87,7 @@ def merge_repeated_vertices(arrays: MeshArrays) -> MeshArrays:
         None if arrays.faces is None else merged[arrays.faces],
         None if arrays.normals is None else sum_at(merged, arrays.normals, len(order)),
         None if arrays.colors is None else arrays.colors[first[order]],
+        arrays.texture,
     )
 
 

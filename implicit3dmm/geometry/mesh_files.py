@@ -131,6 +131,7 @@ _READERS = {
     ".off": read_off,
     ".stl": _read_scene,
     ".glb": _read_scene,
+    ".gltf": _read_scene,
     ".xyz": read_xyz,
     ".npy": read_npy,
     ".npz": read_npz,

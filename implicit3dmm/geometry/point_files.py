@@ -4,6 +4,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +46,7 @@ def read_npy(path: Path) -> MeshArrays:
     Raises:
         InputError: the file is truncated or no NPY file, or the array is of objects or of another shape.
     """
-    try:
-        # A memory map finds a truncated file before anything is allocated for it.
-        table = np.array(np.lib.format.open_memmap(path, mode="r"))
-    except _NUMPY_ERRORS as error:
-        raise _refused(path, error) from None
-    return split_columns(table, path.name)
+    return split_columns(load_npy(path), path.name)
 
 
 def read_npz(path: Path) -> MeshArrays:
@@ -59,19 +55,41 @@ def read_npz(path: Path) -> MeshArrays:
     Raises:
         InputError: the file is truncated or no NPZ file, has no points, or holds an array of objects.
     """
-    if not zipfile.is_zipfile(path):
-        raise not_of_format(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files if key in _NPZ_KEYS}
-    except (*_NUMPY_ERRORS, *_ZIP_ERRORS) as error:
-        raise _refused(path, error) from None
+    arrays = load_npz(path, _NPZ_KEYS)
     vertices = arrays.get("points", arrays.get("vertices"))
     if vertices is None:
         raise InputError(
             f"{path.name} has no array 'points' or 'vertices'; one of them is expected; save it by that name"
         )
     return MeshArrays(vertices, arrays.get("faces"), arrays.get("normals"), arrays.get("colors"))
+
+
+def load_npy(path: Path) -> np.ndarray:
+    """The array of an NPY file; nothing is unpickled.
+
+    Raises:
+        InputError: the file is truncated or no NPY file, or the array is of objects.
+    """
+    try:
+        # A memory map finds a truncated file before anything is allocated for it.
+        return np.array(np.lib.format.open_memmap(path, mode="r"))
+    except _NUMPY_ERRORS as error:
+        raise _refused(path, error) from None
+
+
+def load_npz(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+    """Those arrays of an NPZ file that `keys` names and it has; nothing is unpickled.
+
+    Raises:
+        InputError: the file is truncated or no NPZ file, or an array is of objects.
+    """
+    if not zipfile.is_zipfile(path):
+        raise not_of_format(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files if key in keys}
+    except (*_NUMPY_ERRORS, *_ZIP_ERRORS) as error:
+        raise _refused(path, error) from None
 
 
 def split_columns(table: np.ndarray, source: str) -> MeshArrays:
@@ -87,6 +105,11 @@ def split_columns(table: np.ndarray, source: str) -> MeshArrays:
     """
     if table.dtype.kind not in "fiu":
         raise InputError(f"{source} holds values of type {table.dtype}; real numbers are expected; convert it")
+    if table.ndim == 2 and min(table.shape) > 6:
+        raise InputError(
+            f"{source} has shape {table.shape}; (n, 3) or (n, 6) is expected; "
+            "if it is a depth image, give its camera's intrinsics"
+        )
     if table.ndim != 2 or table.shape[1] not in (3, 6):
         raise InputError(f"{source} has shape {table.shape}; (n, 3) or (n, 6) is expected; reshape it")
     positions, rest = table[:, :3], table[:, 3:]

@@ -1,4 +1,4 @@
-"""STL and GLB files, through trimesh."""
+"""STL and glTF (GLB) files, through trimesh."""
 
 import contextlib
 import logging
@@ -11,7 +11,11 @@ import numpy as np
 import trimesh
 from trimesh.exchange.stl import HeaderError
 
+from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh_arrays import MeshArrays, merge_repeated_vertices, not_of_format
+from implicit3dmm.geometry.textures import Texture, as_picture, joined, plain
+
+log = logging.getLogger(__name__)
 
 # What trimesh raises on damaged STL and GLB files, which it unpacks without checks; an ImportError, where it
 # would have to guess the encoding of a text.
@@ -22,7 +26,7 @@ _TRIMESH_ERRORS = (
 
 
 def read_scene(path: Path) -> MeshArrays:
-    """Reads an STL or GLB file; a scene becomes one mesh, each part where its transform puts it.
+    """Reads an STL, GLB or GLTF file; a scene becomes one mesh, each part where its transform puts it.
 
     Normals are not read: those of STL belong to faces, and both formats give the faces to find them from.
 
@@ -74,26 +78,47 @@ def _part_arrays(part: trimesh.parent.Geometry) -> MeshArrays:
     faces = getattr(part, "faces", None)
     if faces is not None and len(faces) and not 0 <= faces.min() <= faces.max() < len(part.vertices):
         raise ValueError("faces name vertices that do not exist")
-    visual = part.visual
-    if visual.kind == "texture" and visual.uv is not None and _image(visual.material) is not None:
-        visual = visual.to_color()
-    colors = np.asarray(visual.vertex_colors)[:, :3] if visual.kind == "vertex" else None
-    return MeshArrays(np.asarray(part.vertices), faces, None, colors)
+    texture = _texture(part)
+    colored = texture is None and part.visual.kind == "vertex"
+    colors = np.asarray(part.visual.vertex_colors)[:, :3] if colored else None
+    return MeshArrays(np.asarray(part.vertices), faces, None, colors, texture)
 
 
-def _image(material: trimesh.visual.material.Material) -> object | None:
-    return getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
+def _texture(part: trimesh.parent.Geometry) -> Texture | None:
+    """The picture of a part's material, or its plain colour; None where it has no material."""
+    if part.visual.kind != "texture" or not len(part.faces):
+        return None
+    picture, places = _picture(part.visual.material), part.visual.uv
+    if picture is None or places is None:
+        picture, places = plain(part.visual.material.main_color[:3]), np.zeros((len(part.vertices), 2))
+    corners = np.nan_to_num(np.asarray(places, dtype=np.float64))[np.asarray(part.faces)]
+    return Texture((picture,), np.zeros(len(part.faces), np.int64), corners)
+
+
+def _picture(material: trimesh.visual.material.Material) -> np.ndarray | None:
+    """A damaged picture is left out, and that is logged: a scan is worth fitting without its colours."""
+    image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
+    try:
+        return None if image is None else as_picture(image)
+    except InputError as error:
+        log.warning("%s; the scan is used without it", error)
+        return None
 
 
 def _concatenated(parts: list[MeshArrays]) -> MeshArrays:
-    """One set of arrays; colours only where every part has them, faces where any part has them."""
+    """One set of arrays; colours only where every part has them, faces where any part has them.
+
+    Plain materials alone make no texture: most programs write one that says nothing.
+    """
     offsets = np.cumsum([0, *(len(part.vertices) for part in parts[:-1])])
     pairs = zip(parts, offsets, strict=True)
     faces = [part.faces + offset for part, offset in pairs if part.faces is not None]
     colors = [part.colors for part in parts if part.colors is not None]
+    textures = [part.texture for part in parts if part.texture is not None]
     return MeshArrays(
         np.concatenate([part.vertices for part in parts]),
         np.concatenate(faces) if faces else None,
         None,
         np.concatenate(colors) if len(colors) == len(parts) else None,
+        joined(textures) if len(textures) == len(parts) and any(t.pictures[0].size > 3 for t in textures) else None,
     )

@@ -1,6 +1,7 @@
 """OBJ and OFF: meshes written as text."""
 
 import itertools
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -15,41 +16,40 @@ from implicit3dmm.geometry.mesh_arrays import (
     short,
     sum_at,
 )
+from implicit3dmm.geometry.textures import WHITE, Texture, plain, read_materials
 
 _OFF_KINDS = ("OFF", "COFF", "NOFF", "CNOFF", "NCOFF")
 
 
 def read_obj(path: Path) -> MeshArrays:
-    """Reads the positions, in the file's order, with colours behind them, the polygons and the normals.
+    """Reads the positions, in the file's order, with colours behind them, the polygons, the normals and the texture.
 
-    Groups, texture coordinates and materials are passed over.
+    The texture is that of the material files that `path` names and that lie beside it; groups are passed over.
 
     Raises:
         InputError: the file holds no positions, or lines that are not numbers.
     """
-    lines: dict[bytes, list[bytes]] = {b"v": [], b"vn": [], b"f": []}
-    with path.open("rb") as file:
-        for line in file:
-            head, _, rest = line.strip().partition(b" ")
-            if head in lines:
-                lines[head].append(rest)
-    if not lines[b"v"]:
+    lines = _ObjLines.read(path)
+    if not lines.positions:
         raise not_of_format(path, "no line 'v x y z'")
     try:
-        table = number_table(lines[b"v"])
-        words = [line.partition(b"#")[0].split() for line in lines[b"f"]]
+        table = number_table(lines.positions)
+        words = [line.partition(b"#")[0].split() for line in lines.faces]
+        lengths = np.array([len(face) for face in words], dtype=np.int64)
         flat = list(itertools.chain.from_iterable(words))
         corners = _obj_indices([word.partition(b"/")[0] for word in flat], len(table))
-        normals = _obj_normals(lines[b"vn"], flat, corners, len(table))
+        normals = _obj_normals(lines.normals, flat, corners, len(table))
+        texture = _obj_texture(lines, flat, lengths, path.parent)
     except (ValueError, IndexError) as error:
         raise not_of_format(path, short(error)) from None
     if table.shape[1] not in (3, 4, 6, 7):
         raise not_of_format(path, f"{table.shape[1]} numbers behind 'v'")
     return MeshArrays(
         table[:, :3],
-        fan_triangles(corners, np.array([len(face) for face in words])) if words else None,
+        fan_triangles(corners, lengths) if words else None,
         normals,
         table[:, 3:6] if table.shape[1] >= 6 else None,
+        texture,
     )
 
 
@@ -90,6 +90,58 @@ def write_off(path: Path, arrays: MeshArrays) -> None:
         file.write(f"OFF\n{len(arrays.vertices)} {len(arrays.faces)} 0\n")
         _write_rows(file, "", "%.9g", arrays.vertices)
         _write_rows(file, "3", "%d", arrays.faces)
+
+
+@dataclass
+class _ObjLines:
+    """The lines of an OBJ file by what they begin with."""
+
+    positions: list[bytes] = field(default_factory=list)
+    normals: list[bytes] = field(default_factory=list)
+    places: list[bytes] = field(default_factory=list)
+    """In the texture."""
+    faces: list[bytes] = field(default_factory=list)
+    libraries: list[bytes] = field(default_factory=list)
+    materials: list[tuple[int, bytes]] = field(default_factory=list)
+    """The first face of each stretch of one material, and its name."""
+
+    @classmethod
+    def read(cls, path: Path) -> "_ObjLines":
+        lines = cls()
+        kinds = {
+            b"v": lines.positions, b"vn": lines.normals, b"vt": lines.places,
+            b"f": lines.faces, b"mtllib": lines.libraries,
+        }  # fmt: skip
+        with path.open("rb") as file:
+            for line in file:
+                head, _, rest = line.strip().partition(b" ")
+                if head in kinds:
+                    kinds[head].append(rest)
+                elif head == b"usemtl":
+                    lines.materials.append((len(lines.faces), rest.strip()))
+        return lines
+
+
+def _obj_texture(lines: _ObjLines, words: list[bytes], lengths: Int[np.ndarray, " p"], folder: Path) -> Texture | None:
+    """The texture of the triangles that the polygons become; None without a picture or without places in it."""
+    if not (lines.libraries and lines.places and lines.materials and len(lengths)):
+        return None
+    names = [library.strip().decode("utf-8", errors="replace") for library in lines.libraries]
+    materials = {name: picture for library in names for name, picture in read_materials(folder / library).items()}
+    if all(picture.size == 3 for picture in materials.values()):
+        return None
+    places = number_table(lines.places, columns=2)
+    parts = [word.split(b"/") for word in words]
+    given = np.array([len(part) > 1 and bool(part[1]) for part in parts])
+    uv = np.zeros((len(words), 2))
+    uv[given] = places[_obj_indices([part[1] for part in parts if len(part) > 1 and part[1]], len(places))]
+    numbers = {name.encode(): number for number, name in enumerate(materials, start=1)}
+    starts = np.array([0, *(first for first, _ in lines.materials), len(lengths)])
+    stretches = np.repeat([0, *(numbers.get(name, 0) for _, name in lines.materials)], np.diff(starts))
+    corners = fan_triangles(np.arange(len(words)), lengths)
+    polygon = np.repeat(np.arange(len(lengths)), np.maximum(lengths - 2, 0))
+    shown = np.where(given[corners].all(axis=1), stretches[polygon], 0)
+    return Texture((plain(WHITE), *materials.values()), shown, np.nan_to_num(uv[corners]))
 
 
 def _obj_indices(words: list[bytes], count: int) -> Int[np.ndarray, " k"]:

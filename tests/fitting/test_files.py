@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from safetensors.torch import load_file
 
 from implicit3dmm.errors import InputError
 from implicit3dmm.fitting import HeadFit
-from implicit3dmm.fitting.files import read_landmarks, read_transform, save_fit
+from implicit3dmm.fitting.evidence import Evidence
+from implicit3dmm.fitting.files import picture, read_landmarks, read_transform, save_fit
 from implicit3dmm.geometry.mesh import Mesh, read_mesh
+from implicit3dmm.geometry.ply import read_ply
 from implicit3dmm.geometry.similarity import Similarity
 
 TURN = np.array([[0, -1, 0, 5], [1, 0, 0, -6], [0, 0, 1, 7], [0, 0, 0, 0.5]]) * 2.0
@@ -32,7 +35,11 @@ def ball_fit():
         "alignment": {"score": float("nan")},
     }
     codes = {"identity": torch.arange(4.0)[None]}
-    return HeadFit(codes, to_canonical, mesh, mesh, np.zeros(len(mesh.vertices)), report)
+    count = len(mesh.vertices)
+    # Evidence on one side alone, 20 mm away on the other.
+    away = np.where(ball.vertices[:, 0] > 0, 0.0, 20.0)
+    evidence = Evidence(away, np.arange(count)[:, None], np.ones((count, 1)), None)
+    return HeadFit(codes, to_canonical, mesh, mesh, np.zeros(count), evidence, np.zeros((68, 3)), True, report)
 
 
 @pytest.fixture
@@ -152,6 +159,34 @@ def test_a_fit_becomes_four_files(tmp_path, ball_fit):
     with Image.open(folder / "picture.png") as picture:
         assert picture.format == "PNG"
         assert min(picture.size) > 300
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_the_mesh_file_has_a_confidence_and_colours_that_other_programs_find(tmp_path, ball_fit):
+    colors = np.arange(3 * len(ball_fit.mesh.vertices)).reshape(-1, 3) % 256
+    colored = replace(ball_fit, mesh=replace(ball_fit.mesh, colors=colors))
+    save_fit(colored, tmp_path)
+    vertex = read_ply(tmp_path / "mesh.ply")["vertex"]
+    np.testing.assert_allclose(vertex["confidence"], ball_fit.confidence)
+    assert sorted({round(float(value), 3) for value in vertex["confidence"]}) == [0.2, 1.0]
+    np.testing.assert_array_equal(read_mesh(tmp_path / "mesh.ply").colors, colors)
+    by_trimesh = trimesh.load(tmp_path / "mesh.ply", process=False)
+    np.testing.assert_array_equal(by_trimesh.visual.vertex_colors[:, :3], colors)
+
+
+def test_the_picture_says_that_there_is_no_head(ball_fit, monkeypatch):
+    said = []
+
+    def drawn(*_: object, caption: list[str], **options: object) -> np.ndarray:
+        said.extend(caption)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr("implicit3dmm.fitting.files.fit_picture", drawn)
+    picture(ball_fit)
+    assert not any("HEAD" in text for text in said)
+    head = {"reason": "the fit is a shape that no head has"}
+    picture(replace(ball_fit, is_head=False, report=ball_fit.report | {"head": head}))
+    assert "NO HEAD: the fit is a shape that no head has." in said
 
 
 @pytest.mark.usefixtures("no_picture")

@@ -18,7 +18,7 @@ from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.models import load_model
 from implicit3dmm.resources import asset
 
-QUICK = FitConfig(points=2000, steps=40, batch=512)
+QUICK = FitConfig(points=2000)
 RESOLUTION = 64
 CM = 10.0
 
@@ -105,7 +105,56 @@ def test_the_report_can_be_written_as_it_stands(fitted):
     assert fitted.report["scan"]["points"] == len(fitted.scan.vertices)
     assert fitted.report["fit"]["steps"] == QUICK.steps
     assert 100 <= fitted.report["fit"]["points"] <= QUICK.points  # shoulders are left out
-    assert set(fitted.report["seconds"]) == {"read", "align", "fit", "extract", "measure", "total", "processor"}
+    stages = {"read", "align", "fit", "extract", "measure", "landmarks", "judge"}
+    assert set(fitted.report["seconds"]) == stages | {"total", "processor"}
+
+
+def test_a_head_is_one_and_its_landmarks_lie_on_the_mesh_where_a_face_has_them(fitted):
+    assert fitted.is_head
+    assert fitted.report["is_head"] is True
+    assert distance_to_surface(fitted.landmarks, fitted.mesh).distance.max() < 1e-6
+    np.testing.assert_allclose(fitted.report["landmarks"]["points"], fitted.landmarks)
+    assert max(fitted.report["landmarks"]["evidence_mm"]) < 6
+    placed = fitted.similarity.apply(fitted.landmarks)
+    off = np.linalg.norm(placed - template_landmarks(), axis=1)
+    assert off.max() < 0.1
+    assert placed[:, 2].argmax() == 30  # the tip of the nose
+    assert (np.diff(placed[[36, 39, 42, 45], 0]) > 0).all()  # from the subject's right to the left
+
+
+def test_the_head_is_measured_in_millimetres_with_the_evidence_for_it(fitted):
+    measured = fitted.report["measurements"]
+    assert 120 < measured["head_breadth"]["mm"] < 165
+    assert 160 < measured["head_length"]["mm"] < 215
+    assert measured["head_breadth"]["evidence_mm"] < 4
+    lips = np.linalg.norm(fitted.landmarks[48] - fitted.landmarks[54]) * CM
+    assert measured["mouth_breadth"]["mm"] == pytest.approx(lips, rel=1e-3)
+
+
+def test_confidence_is_high_where_the_scan_is_and_low_in_its_holes(fitted, scan):
+    to_scan = distance_to_surface(fitted.mesh.vertices, scan).distance * CM
+    above = ~near_neck(fitted.similarity.apply(fitted.mesh.vertices))
+    np.testing.assert_allclose(fitted.evidence_mm[above], to_scan[above], atol=3)
+    assert fitted.confidence[above & (to_scan < 1)].min() > 0.85
+    assert fitted.confidence[above & (to_scan > 15)].max() < 0.31
+    assert (above & (to_scan > 15)).sum() > 5  # the hole at the crown
+    evidence = fitted.report["evidence"]
+    assert 0.85 < evidence["within@5mm"] < 1
+    assert 0.85 < evidence["confidence"] < 1
+
+
+def test_colours_of_the_scan_are_carried_to_the_mesh(quick_fit, fitted, scan):
+    def by_height(points):
+        return np.repeat(np.clip(128 + 100 * fitted.similarity.apply(points)[:, 1:2], 0, 255), 3, axis=1)
+
+    colored = replace(scan, colors=by_height(scan.vertices))
+    result = quick_fit(colored, replace(QUICK, steps=3), transform=fitted.similarity)
+    near = result.evidence_mm < 5
+    off = np.abs(result.mesh.colors - by_height(result.mesh.vertices))[near]
+    assert off.mean() < 2
+    assert result.report["colors"]["source"] == "vertices"
+    assert 0.8 < result.report["colors"]["share"] <= 1
+    assert (fitted.report["colors"], fitted.mesh.colors) == (None, None)
 
 
 def test_a_turned_and_rescaled_scan_gives_the_same_head_in_its_own_frame(quick_fit, fitted, scan):

@@ -269,7 +269,7 @@ HUGE_HEADER = npy_bytes(ROWS[:, :3]).replace(b"(120, 3)", b"(1201201201, 3)")[:1
         *[(f"a{s}", b"", "is empty") for s in (*SUFFIXES, ".xyz", ".npy", ".npz")],
         *[(f"a{s}", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, "a whole|a PLY") for s in (*SUFFIXES, ".xyz")],
         *[(f"a{s}", b"<html>not found</html>\n", "a whole|a PLY") for s in (*SUFFIXES, ".xyz", ".npy", ".npz")],
-        ("a.foo", b"x", r"unknown suffix '.foo'; known are .ply .obj .off .stl .glb .xyz .npy .npz"),
+        ("a.foo", b"x", r"unknown suffix '.foo'; known are .ply .obj .off .stl .glb .gltf .xyz .npy .npz"),
         ("noext", b"x", "unknown suffix ''"),
         ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 3\n", "no whole PLY header"),
         ("a.ply", ply_header("ascii", "element vertex three"), "the line 'element vertex three'"),
