@@ -27,6 +27,9 @@ POSE_DAMPING = 1e-7
 """Weight of a pose step's squared length (radians, canonical units, logarithm of scale): a pose that the points do not
 tell, such as the turn of a ball, stays."""
 
+WIDEST = 30.0
+"""Most by which the scan may widen the prior's variance."""
+
 ChunkMap = Callable[[Callable, Sequence], Iterable]
 
 
@@ -82,7 +85,7 @@ def solve(
     shuffled = np.random.default_rng(config.seed).permutation(points)
     prior = model.prior.to(model.device)
     whitened = torch.zeros(sum(len(part.mean) for part in prior.parts.values()), dtype=torch.float64)
-    similarity, losses = start, []
+    similarity, losses, spread = start, [], 1.0
     with _chunk_map(model.device) as chunk_map:
         for step in progress(range(config.steps)):
             share = min(step / max(config.steps - LAST_STEPS, 1), 1.0)
@@ -91,7 +94,9 @@ def solve(
             centre = np.median(placed, axis=0)  # a stray far away would take a mean, and float32's digits, with it
             normal = _normal_equations(model, prior, whitened, placed, centre, robust, chunk_map)
             weight = _geometric(config.prior_start, config.prior, share) + _noise(normal.residuals) / len(placed)
-            move = _step(normal, whitened, weight)
+            if share == 1:
+                spread = _widened(normal, whitened, weight / spread)
+            move = _step(normal, whitened, weight / spread)
             whitened = whitened + move[:-7]
             similarity = _moved(move[-7:].numpy(), centre).compose(similarity)
             losses.append(float(geman_mcclure(normal.residuals, robust).mean()))
@@ -141,6 +146,14 @@ def _step(normal: Normal, whitened: Float[Tensor, " d"], weight: float) -> Float
     slope = normal.slope.clone()
     slope[:count] += weight * whitened
     return -torch.linalg.solve(normal.matrix + damping.diag(), slope)
+
+
+def _widened(normal: Normal, whitened: Float[Tensor, " d"], weight: float) -> float:
+    """Variance of the codes about the prior's mean, in its own variances, from those that the points determine."""
+    count = len(whitened)
+    unsure = torch.linalg.inv(normal.matrix[:count, :count] + weight * torch.eye(count, dtype=torch.float64))
+    determined = count - weight * float(unsure.trace())
+    return min(max(float(whitened.square().sum()) / determined, 1.0), WIDEST)
 
 
 def _noise(residuals: Float[Tensor, " n"]) -> float:

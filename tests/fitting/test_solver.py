@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 
 from implicit3dmm.fields.base import ConditionedField, Field
-from implicit3dmm.fitting import FitConfig
+from implicit3dmm.fitting import FitConfig, solver
 from implicit3dmm.fitting.solver import geman_mcclure, solve
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.latents import Gaussian, LatentPrior, LatentSpec
@@ -63,11 +63,11 @@ START = motion(1.06, [0.12, -0.08, 0.1], [0.03, -0.04, 0.02]).compose(TRUTH)
 """Some 10 degrees, 6 per cent and 10 mm away."""
 
 
-def surface_points(count=3000, seed=0):
-    """Points of the ellipsoid of `WHITENED`, in the scan's frame."""
+def surface_points(count=3000, seed=0, whitened=WHITENED):
+    """Points of the ellipsoid of the whitened codes, in the scan's frame."""
     directions = np.random.default_rng(seed).normal(size=(count, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    radii = RADII.numpy() * np.exp([*(SPREAD * WHITENED), 0])
+    radii = RADII.numpy() * np.exp([*(SPREAD * whitened), 0])
     return TRUTH.inverse().apply(directions * radii)
 
 
@@ -131,6 +131,18 @@ def test_a_strong_prior_keeps_the_codes_at_the_mean(model):
     assert held.code_norm < 0.01
     assert held.codes["identity"].abs().max() < 0.01 * SPREAD
     assert free.code_norm == pytest.approx(np.sqrt(np.square(WHITENED).mean()), abs=0.05)
+
+
+def test_a_head_unlike_the_training_ones_widens_the_prior(model, monkeypatch):
+    points = surface_points(whitened=np.array([-3.5, 3.0]))
+    config = replace(CONFIG, prior_start=3e-4, prior=3e-4, robust_start=10.0, robust_end=10.0)
+    missed = {}
+    for widest in (1.0, 30.0):
+        monkeypatch.setattr(solver, "WIDEST", widest)
+        codes = solve(model, points, START, config).codes["identity"][0].numpy() / SPREAD
+        missed[widest] = np.linalg.norm(codes - [-3.5, 3.0])
+    assert missed[30.0] < 0.5 * missed[1.0]
+    assert missed[1.0] > 0.1
 
 
 def test_every_step_is_shown_as_progress_and_the_codes_carry_no_graph(model):
