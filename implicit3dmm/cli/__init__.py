@@ -24,8 +24,8 @@ def run(arguments: list[str]) -> int:
     Results go to the standard output, everything else to the error stream.
 
     Returns:
-        The exit code: 0 done; 3 a scan was fitted that is no head; 2 the input cannot be used, the machine refused (disk, memory), or the user
-        interrupted, with one line on the error stream that says which.
+        The exit code: 0 done; 3 a scan was fitted that is no head; 2 the input cannot be used, the machine refused
+        (disk, memory), or the user interrupted, with one line on the error stream that says which.
     """
     from implicit3dmm.cli.common import tell
     from implicit3dmm.errors import InputError

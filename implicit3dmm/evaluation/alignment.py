@@ -12,13 +12,13 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 import implicit3dmm
+from implicit3dmm.data.average_head import alignment_target, template
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.alignment_summary import SUBJECTS, write_summary
 from implicit3dmm.evaluation.cases import SCAN_OFFSET_MM, SCAN_UNITS
 from implicit3dmm.evaluation.results import ResultsFolder, Row
 from implicit3dmm.evaluation.simulated_scans import SCANS, ScannedHead, generated_head, real_head
-from implicit3dmm.fitting.target import alignment_target, template
 from implicit3dmm.geometry.alignment import MM_PER_CANONICAL, Alignment, align_scan
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.similarity import Similarity

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 import implicit3dmm
+from implicit3dmm.data.average_head import alignment_target, near_neck, on_head, template, template_landmarks
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.metrics import distance_metrics
 from implicit3dmm.extraction import cautions, extract
@@ -19,7 +20,6 @@ from implicit3dmm.fitting.evidence import Evidence, carried_colors, find_evidenc
 from implicit3dmm.fitting.registration import register_template
 from implicit3dmm.fitting.scan import Scan, file_of, points_on, read_scan, unit_of
 from implicit3dmm.fitting.solver import solve
-from implicit3dmm.fitting.target import alignment_target, near_neck, on_head, template, template_landmarks
 from implicit3dmm.fitting.verdict import judge
 from implicit3dmm.geometry.alignment import (
     Alignment,
@@ -124,7 +124,7 @@ def fit(
     with clock("align"):
         alignment = _align(points, unit, transform, landmarks, rng)
     with clock("fit"):
-        explained = _to_explain(points, alignment.similarity)
+        explained = _to_explain(points, alignment)
         solution = solve(model, explained, alignment.similarity, config, progress=progress)
     similarity = solution.similarity
     with clock("extract"):
@@ -187,9 +187,9 @@ def _align(
     return known_pose(transform, unit=unit)
 
 
-def _to_explain(points: np.ndarray, similarity: Similarity) -> np.ndarray:
+def _to_explain(points: np.ndarray, alignment: Alignment) -> np.ndarray:
     """The points that the model is fitted to; all of them where the pose is so wrong that hardly any lie on a head."""
-    kept = on_head(similarity.apply(points))
+    kept = on_head(alignment.similarity.apply(points), hair=alignment.hair)
     return points[kept] if kept.sum() >= MIN_SCAN_POINTS else points
 
 

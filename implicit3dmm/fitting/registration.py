@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
+from implicit3dmm.data.average_head import template
 from implicit3dmm.data.corpus import gram_axes
 from implicit3dmm.data.recipe import Recipe, generate
-from implicit3dmm.fitting.target import template
 from implicit3dmm.geometry.distance import distance_to_surface
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.neighbours import NearestNeighbours

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from implicit3dmm.data.average_head import near_neck, template
 from implicit3dmm.fitting.evidence import NEAR_MM, Evidence
-from implicit3dmm.fitting.target import near_neck, template
 from implicit3dmm.fitting.verdict import MOST_DOUBT, Verdict
 from implicit3dmm.geometry.alignment import Alignment
 from implicit3dmm.geometry.isosurface import Extraction

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from implicit3dmm.fitting.target import near_neck, on_head
+from implicit3dmm.data.average_head import near_neck, on_head
 from implicit3dmm.geometry.alignment import Alignment
 from implicit3dmm.geometry.distance import distance_to_surface, winding_number
 from implicit3dmm.geometry.mesh import Mesh

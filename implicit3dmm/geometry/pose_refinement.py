@@ -17,8 +17,10 @@ from implicit3dmm.geometry.similarity import Similarity
 SCORE_WIDTH = 0.03
 # Points of the scan closer to the surface than this are inliers: 10 mm of an average adult.
 INLIER_DISTANCE = 0.05
-# A place of the scan further than this from one where hair may be is not what lies on it: 60 mm.
-HAIR_REACH = 0.3
+# What lies on a place where hair may be is a place of the scan that is no further beside it, 10 mm, nor over or under
+# it, 80 mm.
+BESIDE = 0.05
+HIGHEST = 0.4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,8 +149,9 @@ def heights_where_hair_may_be(
     points = target.deformed(pose.coefficients)[target.hair]
     nearest = scan.closest(pose.similarity.inverse().apply(points))
     away = pose.similarity.apply(scan.points[nearest]) - points
-    shown = np.linalg.norm(away, axis=1) < HAIR_REACH
-    return (away * target.normals[target.hair]).sum(axis=1)[shown]
+    heights = (away * target.normals[target.hair]).sum(axis=1)
+    beside = np.linalg.norm(away - heights[:, None] * target.normals[target.hair], axis=1)
+    return heights[(beside < BESIDE) & (np.abs(heights) < HIGHEST)]
 
 
 def _scan_to_template(

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from implicit3dmm.data.average_head import alignment_target, on_head
 from implicit3dmm.errors import InputError
-from implicit3dmm.fitting.target import alignment_target, on_head
 from implicit3dmm.geometry.alignment import Alignment, align_scan, known_pose
 from implicit3dmm.geometry.mesh import MIN_SCAN_POINTS, Mesh, check_scan, mesh_from_arrays, thin
 from implicit3dmm.geometry.mesh_arrays import MeshArrays
@@ -87,7 +87,7 @@ def fit_pca(
         alignment = align_scan(used, alignment_target(), unit=unit, rng=rng)
     else:
         alignment = known_pose(transform, unit=unit)
-    kept = on_head(alignment.similarity.apply(used))
+    kept = on_head(alignment.similarity.apply(used), hair=alignment.hair)
     explained = used[kept] if kept.sum() >= MIN_SCAN_POINTS else used
     solution = solve_pca(
         model, explained, alignment.similarity, robust=(config.robust_start, config.robust_end), rng=rng

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from implicit3dmm.data.average_head import template
 from implicit3dmm.data.recipe import Recipe, generate
 from implicit3dmm.errors import InputError
 from implicit3dmm.fitting import FitConfig, fit
-from implicit3dmm.fitting.target import template
 from implicit3dmm.geometry.depth_images import DepthImage, Intrinsics
 from implicit3dmm.geometry.distance import distance_to_surface
 from implicit3dmm.geometry.mesh import Mesh

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import trimesh
 
+from implicit3dmm.data.average_head import template
 from implicit3dmm.data.recipe import Recipe, generate
 from implicit3dmm.fitting.registration import register_template
-from implicit3dmm.fitting.target import template
 from implicit3dmm.geometry.distance import distance_to_surface, signed_distance
 from implicit3dmm.geometry.isosurface import extract_surface
 from implicit3dmm.geometry.mesh import Mesh

@@ -7,9 +7,9 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
+from implicit3dmm.data.average_head import template
 from implicit3dmm.data.recipe import Recipe, generate
 from implicit3dmm.fitting import FitConfig, fit
-from implicit3dmm.fitting.target import template
 from implicit3dmm.fitting.verdict import MOST_DOUBT, Verdict
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.sampling import sample_surface

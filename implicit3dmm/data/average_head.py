@@ -3,7 +3,7 @@
 from functools import cache
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from implicit3dmm.data.recipe import Recipe, generate
 from implicit3dmm.data.sources import open_source
@@ -42,14 +42,13 @@ def alignment_target() -> AlignmentTarget:
         ]
     )
     nearest = corners[np.arange(POINTS), samples.barycentric.argmax(1)]
-    above = head.in_regions("forehead")[nearest] & (samples.points[:, 1] > HAIRLINE)
     return AlignmentTarget.from_heads(
         samples.points,
         samples.normals,
         displacements,
         face=head.in_regions(*FACE_REGIONS)[nearest],
         neck=head.in_regions("neck")[nearest],
-        hair=head.in_regions("cranium")[nearest] | above,
+        hair=_under_hair(head)[nearest],
     )
 
 
@@ -61,23 +60,33 @@ def template_landmarks() -> Float[np.ndarray, "68 3"]:
 
 def near_neck(points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
     """Which points of the canonical frame lie nearest to the average adult's neck, or below it."""
-    return _nearest(points)[1]
+    return template().in_regions("neck")[_nearest(points)[1]]
 
 
-def on_head(points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
+def on_head(points: Float[np.ndarray, "n 3"], *, hair: bool = False) -> Bool[np.ndarray, " n"]:
     """Which points of an aligned scan the model is to explain.
 
     A model ends at the base of the neck; shoulders, hair and clothes would pull it towards them. Left out are points
     further than `REACH` from the average head, points further than `NECK_REACH` from its neck, and two of three of the
     remaining neck points, because a neck bends with the posture, which identity codes are not for.
+
+    Args:
+        points: canonical.
+        hair: whether hair covers the skull, as the alignment tells; points over the skull are then left out as well.
     """
-    distance, neck = _nearest(points)
-    third = np.cumsum(neck) % 3 == 0
-    return np.where(neck, (distance < NECK_REACH) & third, distance < REACH)
-
-
-def _nearest(points: Float[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """Distance of each point to the average adult, and whether it is nearest to the neck."""
     head = template()
-    distance, vertex = NearestNeighbours(head.vertices).query(points)
-    return distance, head.in_regions("neck")[vertex]
+    distance, vertex = _nearest(points)
+    neck = head.in_regions("neck")[vertex]
+    third = np.cumsum(neck) % 3 == 0
+    kept = np.where(neck, (distance < NECK_REACH) & third, distance < REACH)
+    return kept & ~_under_hair(head)[vertex] if hair else kept
+
+
+def _nearest(points: Float[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Distance of each point to the average adult, and the vertex that it is nearest to."""
+    return NearestNeighbours(template().vertices).query(points)
+
+
+def _under_hair(head: HeadTemplate) -> Bool[np.ndarray, " v"]:
+    """Which vertices hair may cover: the skull and the top of the forehead."""
+    return head.in_regions("cranium") | (head.in_regions("forehead") & (head.vertices[:, 1] > HAIRLINE))
