@@ -197,6 +197,8 @@ def alignment(
     poses: int = 50,
     kinds: tuple[str, ...] = ("whole", "front", "noise", "shoulders"),
     units: tuple[Literal["mm", "m", "none"], ...] = ("mm", "m", "none"),
+    scan: Path | None = None,
+    scan_pose: Path | None = None,
     points: int = 10000,
     seed: int = 0,
 ) -> int:
@@ -209,16 +211,24 @@ def alignment(
         poses: Random poses of each kind and unit.
         kinds: Kinds of scans: whole, front, noise, shoulders, view, hair.
         units: Units of the scans, which the alignment is not told.
+        scan: A real scan that is aligned as often as the heads.
+        scan_pose: Its true pose, a 4 x 4 matrix to the canonical frame (.txt, .npy or .json).
         points: Points of each scan of a whole head.
         seed: Seed of scans, poses and alignments.
     """
     from implicit3dmm.data.corpus import open_heads
-    from implicit3dmm.evaluation.alignment import AlignmentConfig, evaluate_alignment
+    from implicit3dmm.errors import InputError
+    from implicit3dmm.evaluation.alignment import AlignmentConfig, RealScan, evaluate_alignment
+    from implicit3dmm.fitting.files import read_transform
+    from implicit3dmm.geometry.mesh import read_mesh
 
+    if (scan is None) != (scan_pose is None):
+        raise InputError("one of --scan and --scan-pose is given; a real scan needs both; give both or neither")
+    real = scan and RealScan(scan.name, read_mesh(scan), read_transform(scan_pose))
     config = AlignmentConfig(split=split, poses=poses, kinds=kinds, units=units, points=points, seed=seed)
     source = open_heads(corpus)
     with _results(out, keeps="results.jsonl"):
-        evaluate_alignment(source, folder=out, config=config, progress=progress("alignment"))
+        evaluate_alignment(source, folder=out, config=config, scan=real, progress=progress("alignment"))
     return _show(out)
 
 

@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from implicit3dmm.cli.evaluate import PROTOCOLS
 from implicit3dmm.evaluation.metrics import SampledTruth
-from implicit3dmm.geometry.mesh import Mesh
+from implicit3dmm.geometry.mesh import Mesh, write_mesh
 from implicit3dmm.mesh_models.pca import PCAModel, save_pca
 
 
@@ -106,3 +107,16 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(
     monkeypatch.chdir(tmp_path)
     assert_refused(command("evaluate", *words, "--out", "out"), message)
     untouched.check()
+
+
+def test_a_real_scan_is_aligned_beside_the_heads_and_needs_its_pose(command, tiny_corpus, tmp_path, assert_refused):
+    scan, pose = tmp_path / "scan.ply", tmp_path / "pose.txt"
+    write_mesh(scan, tiny_corpus.mesh(0))
+    np.savetxt(pose, np.eye(4))
+    words = ["evaluate", "alignment", "--corpus", tiny_corpus.folder, "--poses", 1, "--kinds", "whole", "--units", "mm"]
+    assert_refused(command(*words, "--out", tmp_path / "none", "--scan", scan), "--scan-pose")
+    result = command(*words, "--points", 2000, "--out", tmp_path / "out", "--scan", scan, "--scan-pose", pose)
+    assert result.code == 0, result.err
+    rows = [json.loads(line) for line in (tmp_path / "out/results.jsonl").read_text().splitlines()]
+    assert [row["subject"] for row in rows] == ["held-out", "scan"]
+    assert rows[1]["rotation_degrees"] < 5
