@@ -27,6 +27,9 @@ class FitConfig:
     canonical units."""
     prior: float = 1e-9
     """The same at the end, beside what noise asks for; see `solve`."""
+    widest: float = 1.0
+    """Most by which a head unlike the training ones may widen the prior's variance; 1 never. 30 follows clean heads of
+    another population closer, and on a real scan draws the mouth and the ears out of shape."""
 
     def validate(self) -> None:
         """Raises InputError on a value out of range."""
@@ -38,5 +41,7 @@ class FitConfig:
             raise InputError("steps and first_points must be at least 1")
         if not 0 < self.robust_end <= self.robust_start:
             raise InputError("robust_start and robust_end must be above 0, the end at most the start")
+        if self.widest < 1:
+            raise InputError(f"widest is {self.widest}; give at least 1")
         if not 0 < self.prior <= self.prior_start:
             raise InputError("prior_start and prior must be above 0, the end at most the start")

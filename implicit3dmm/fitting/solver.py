@@ -27,9 +27,6 @@ POSE_DAMPING = 1e-7
 """Weight of a pose step's squared length (radians, canonical units, logarithm of scale): a pose that the points do not
 tell, such as the turn of a ball, stays."""
 
-WIDEST = 30.0
-"""Most by which the scan may widen the prior's variance."""
-
 ChunkMap = Callable[[Callable, Sequence], Iterable]
 
 
@@ -94,8 +91,8 @@ def solve(
             centre = np.median(placed, axis=0)  # a stray far away would take a mean, and float32's digits, with it
             normal = _normal_equations(model, prior, whitened, placed, centre, robust, chunk_map)
             weight = _geometric(config.prior_start, config.prior, share) + _noise(normal.residuals) / len(placed)
-            if share == 1:
-                spread = _widened(normal, whitened, weight / spread)
+            if share == 1 and config.widest > 1:
+                spread = min(_widened(normal, whitened, weight / spread), config.widest)
             move = _step(normal, whitened, weight / spread)
             whitened = whitened + move[:-7]
             similarity = _moved(move[-7:].numpy(), centre).compose(similarity)
@@ -153,7 +150,7 @@ def _widened(normal: Normal, whitened: Float[Tensor, " d"], weight: float) -> fl
     count = len(whitened)
     unsure = torch.linalg.inv(normal.matrix[:count, :count] + weight * torch.eye(count, dtype=torch.float64))
     determined = count - weight * float(unsure.trace())
-    return min(max(float(whitened.square().sum()) / determined, 1.0), WIDEST)
+    return max(float(whitened.square().sum()) / determined, 1.0)
 
 
 def _noise(residuals: Float[Tensor, " n"]) -> float:

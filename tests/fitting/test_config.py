@@ -18,6 +18,7 @@ def test_the_defaults_are_valid():
         ({"first_points": 0}, "steps and first_points"),
         ({"robust_end": 0.0}, "robust"),
         ({"robust_start": 0.001}, "robust"),
+        ({"widest": 0.5}, "widest is 0.5"),
         ({"prior": 0.0}, "prior_start and prior"),
         ({"prior_start": 1e-12}, "prior_start and prior"),
     ],
