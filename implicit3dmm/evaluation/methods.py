@@ -44,6 +44,8 @@ class MethodInfo:
     """Points that its training read, surface and distance points together."""
     training_seconds: float | None = None
     """Wall-clock seconds of the training."""
+    training_cpu_seconds: float | None = None
+    """Processor-seconds of the training."""
     gate: str | None = None
     """The known figure that the method first had to reach, and what it reached."""
 
@@ -197,7 +199,8 @@ def describe_training(info: Mapping[str, Any]) -> MethodInfo:
     return MethodInfo(
         training_set=training_heads(info) or None,
         training_points=info["steps"] * per_step if known else None,
-        training_seconds=float(info["seconds"]) if "seconds" in info else None,
+        training_seconds=info.get("seconds"),
+        training_cpu_seconds=info.get("cpu_seconds"),
         gate=info.get("gate"),
     )
 

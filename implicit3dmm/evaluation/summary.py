@@ -118,6 +118,7 @@ def describe(trials: Trials) -> dict[str, Any]:
         "training_set": trials.info.training_set,
         "training_points": trials.info.training_points,
         "training_seconds": trials.info.training_seconds,
+        "training_cpu_seconds": trials.info.training_cpu_seconds,
         "gate": trials.info.gate,
         "seconds": {clock: estimate_seconds(trials.rows, clock)._asdict() for clock in ("cpu", "wall")},
     }
@@ -157,7 +158,7 @@ def _to_markdown(trials: Sequence[Trials], figures: Mapping[str, Figures]) -> st
 def _overview(trials: Sequence[Trials], figures: Mapping[str, Figures]) -> str:
     """One row a method: error of the three wide parts, and what it cost."""
     wide = [f"{part.replace('_', ' ')}, mm" for part in WIDE_PARTS]
-    header = ["method", *wide, "latent size", "fit, cpu s", "training points", "training, s", "failed"]
+    header = ["method", *wide, "latent size", "fit, cpu s", "training points", "training, s", "its cpu s", "failed"]
     rows = [
         [
             each.name,
@@ -166,6 +167,7 @@ def _overview(trials: Sequence[Trials], figures: Mapping[str, Figures]) -> str:
             plus_minus(estimate_seconds(each.rows), digits=1),
             large_number(each.info.training_points),
             large_number(each.info.training_seconds),
+            large_number(each.info.training_cpu_seconds),
             str(failures(each.rows)),
         ]
         for each in trials

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import fmean
@@ -22,7 +21,7 @@ from implicit3dmm.files import atomic_path, writable_folder
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.latents import LatentBank, LatentPrior
 from implicit3dmm.models import HeadModel, load_model, save_model
-from implicit3dmm.training.checkpoints import read_checkpoint, write_checkpoint
+from implicit3dmm.training.checkpoints import Spent, read_checkpoint, write_checkpoint
 from implicit3dmm.training.config import RunConfig, TrainingConfig
 from implicit3dmm.training.gradients import GradientWorkers
 from implicit3dmm.training.objective import Objective
@@ -59,7 +58,7 @@ class Trainer:
         self.records = _training_records(corpus, config.training.subjects)
         self.folder = writable_folder(folder)
         self.step = 0
-        self.seconds = 0.0
+        self.spent = Spent()
         self._surface: float | None = None
         self._claim_folder()
         settings = config.training
@@ -96,7 +95,7 @@ class Trainer:
         """
         path = self.folder / "checkpoint.safetensors"
         if path.exists():
-            self.step, self.seconds = read_checkpoint(path, self.objective, self.optimiser)
+            self.step, self.spent = read_checkpoint(path, self.objective, self.optimiser)
             log.info("resumed at step %d", self.step)
 
     def train(self, *, progress: Callable[[Iterable], Iterable] = iter) -> HeadModel:
@@ -111,15 +110,15 @@ class Trainer:
         """
         settings = self.config.training
         torch.set_flush_denormal(True)  # Softplus makes denormals, which are many times slower than zeros
-        started, before = time.monotonic(), self.seconds
+        started, before = Spent.now(), self.spent
         with _Log(self.folder, self.step) as metrics:
             for step in progress(range(self.step, settings.steps)):
                 metrics.add(self._step(step))
                 self.step = step + 1
-                self.seconds = before + time.monotonic() - started
+                self.spent = before.plus(started)
                 last = self.step == settings.steps
                 if last or self.step % settings.log_every == 0:
-                    self._surface = metrics.write(self.step, self.seconds)["surface"]
+                    self._surface = metrics.write(self.step, self.spent.seconds)["surface"]
                 if last or self.step % settings.checkpoint_every == 0:
                     self._write_checkpoint()
         model = self.model()
@@ -137,7 +136,7 @@ class Trainer:
             "recipes": [to_mapping(member.recipe) for member in members],
             "training": to_mapping(self.config.training),
             "steps": self.step,
-            "seconds": round(self.seconds),
+            **{clock: round(spent) for clock, spent in self.spent._asdict().items() if spent is not None},
         }
         if self._surface is not None:
             info["gate"] = f"mean distance to the surface of its training heads: {self._surface * UNIT_MM:.3g} mm"
@@ -176,9 +175,7 @@ class Trainer:
             temporary.write_text(yaml.safe_dump(mapping, sort_keys=False))
 
     def _write_checkpoint(self) -> None:
-        write_checkpoint(
-            self.folder / "checkpoint.safetensors", self.objective, self.optimiser, self.step, self.seconds
-        )
+        write_checkpoint(self.folder / "checkpoint.safetensors", self.objective, self.optimiser, self.step, self.spent)
 
 
 class _Log:

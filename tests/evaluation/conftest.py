@@ -23,7 +23,9 @@ class Known:
     fit_points: Callable[[np.ndarray], Mesh]
     name: str = "known"
     latent_size: int = 3
-    info: MethodInfo = field(default_factory=lambda: MethodInfo("6 makehuman", 1_500_000, 60.0, "0.0 mm, as published"))
+    info: MethodInfo = field(
+        default_factory=lambda: MethodInfo("6 makehuman", 1_500_000, 60.0, 100.0, "0.0 mm, as published")
+    )
     version: int = 0
 
     @property

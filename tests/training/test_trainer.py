@@ -16,6 +16,7 @@ from implicit3dmm.fields import DeepSDFConfig
 from implicit3dmm.models import load_model
 from implicit3dmm.resources import config_folder
 from implicit3dmm.training import RunConfig, Trainer, TrainingConfig
+from implicit3dmm.training.checkpoints import Spent
 from implicit3dmm.training.trainer import _schedule
 
 SMALL = TrainingConfig(
@@ -137,6 +138,20 @@ def test_a_killed_run_that_is_resumed_ends_as_an_unbroken_one(workers, tiny_corp
     for name in ("checkpoint.safetensors", "model.safetensors"):
         assert same_bits(tmp_path / "whole" / name, tmp_path / "broken" / name)
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "broken")
+
+
+def test_time_is_counted_over_all_runs_of_a_training(tiny_corpus, tmp_path):
+    Trainer(config(steps=2), tiny_corpus, tmp_path / "run").train()
+    resumed = Trainer(config(steps=6), tiny_corpus, tmp_path / "run")
+    resumed.resume()
+    resumed.spent = before = Spent(seconds=1000.0, cpu_seconds=2000.0)
+    resumed.train()
+    assert resumed.spent.seconds > before.seconds
+    assert resumed.spent.cpu_seconds > before.cpu_seconds
+    assert load_model(tmp_path / "run/model.safetensors").info["cpu_seconds"] >= 2000
+    again = Trainer(config(steps=6), tiny_corpus, tmp_path / "run")
+    again.resume()
+    assert again.spent == resumed.spent
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_afresh(tiny_corpus, tmp_path):
