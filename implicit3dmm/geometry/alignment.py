@@ -52,11 +52,10 @@ DISTINCT_DEGREES = 20.0
 # head, but in many orientations; a cube or a chair fails both.
 PLAUSIBLE_SCORE = 0.55
 CLOSE_RUNNER_UP = 0.95
-# Hair: the upper quartile of the scan's heights above the skull is more than the first of these where the face alone
-# was aligned (3.5 mm), and the skull's upper quartile misfit more than the second where all was (1.3 mm). Canonical
-# units. Some bald heads have the one, and some noisy scans the other.
-HAIR_HEIGHT = 0.0175
-HAIR_MISFIT = 0.0065
+# Hair: the geometric mean of the scan's height above the skull where the face alone was aligned, and of the skull's
+# misfit where all was, upper quartiles in canonical units; 3 mm. Bald heads of both sources stayed below 2.5 mm, all
+# but the thinnest hair was above 3.6. Some bald heads have much of the one and some noisy scans of the other.
+HAIR = 0.015
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -328,11 +327,9 @@ def _finish(
     """The last refinement of the best answer, and whether it had to leave out what hair covers."""
     settings = {"refinement": FINE, "scale_range": scale_range, "rng": rng}
     whole, bare = (refine_pose(scan, target, start, bare=bare, **settings) for bare in (False, True))
-    hair = (
-        _upper_quartile(heights_where_hair_may_be(scan, target, bare)) > HAIR_HEIGHT
-        and _upper_quartile(np.abs(heights_where_hair_may_be(scan, target, whole))) > HAIR_MISFIT
-    )
-    return (bare, True) if hair else (whole, False)
+    height = max(_upper_quartile(heights_where_hair_may_be(scan, target, bare)), 0.0)
+    misfit = _upper_quartile(np.abs(heights_where_hair_may_be(scan, target, whole)))
+    return (bare, True) if height * misfit > HAIR**2 else (whole, False)
 
 
 def _upper_quartile(values: Float[np.ndarray, " n"]) -> float:
