@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
 
+from implicit3dmm.data.average_head import alignment_target
 from implicit3dmm.data.corpus import build_corpus
 from implicit3dmm.data.recipe import Recipe, generate
 from implicit3dmm.data.sources import expression_weights, ict, open_source, subject_similarity
 from implicit3dmm.data.sources.ict_files import CLONE_VARIABLE, DATA_VARIABLE, FILE_NAME, load_ict_arrays
 from implicit3dmm.data.sources.makehuman import EXPRESSIONS
+from implicit3dmm.geometry.alignment import align_scan
 from implicit3dmm.geometry.distance import distance_to_surface, winding_number
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.neighbours import NearestNeighbours
+from implicit3dmm.geometry.sampling import sample_surface
 from implicit3dmm.geometry.similarity import fit_similarity
 from implicit3dmm.heads.cage import Cage
 from implicit3dmm.heads.frame import UNIT_MM
@@ -223,3 +226,12 @@ def test_a_corpus_of_it_can_be_built(source, tmp_path):
     chin = source.template.anchors[ANCHORS.index("chin")]
     assert opened.vertices[chin, 1] < neutral.vertices[chin, 1] - 0.05
     np.testing.assert_allclose(corpus.mesh(1).vertices, opened.vertices, atol=1e-5)
+
+
+def test_a_bald_head_of_a_large_skull_is_not_taken_for_hair(environment):
+    head = next(generate(Recipe("ict", seed=2026, train=1000), [24]))
+    rng = np.random.default_rng([7, 24])
+    skin = Mesh(head.similarity.inverse().apply(head.vertices), open_source("ict").template.skin.faces)
+    found = align_scan(sample_surface(skin, 10000, rng=rng).points, alignment_target(), rng=rng)
+    assert not found.hair
+    assert found.similarity.angle_to(head.similarity) < 3
