@@ -192,6 +192,31 @@ def save_codes(path: str | Path, codes: Codes, *, model: str) -> None:
         save_file({name: table.contiguous().cpu() for name, table in codes.items()}, temporary, {"model": model})
 
 
+def save_head(path: str | Path, conditioned: ConditionedField, *, model: str) -> None:
+    """Writes the local embeddings and anchors of one head, which an edit may have taken from several codes.
+
+    Raises:
+        InputError: the field has no local embeddings, or the folder cannot be written to.
+    """
+    if conditioned.embeddings is None or conditioned.anchors is None:
+        raise InputError(f"heads of {model} have no local embeddings to keep; keep their codes, or use imhead")
+    state = {"embeddings": conditioned.embeddings, "anchors": conditioned.anchors}
+    save_codes(path, state, model=model)
+
+
+def load_head(path: str | Path, model: HeadModel) -> ConditionedField:
+    """The head of a file of codes, or of one that `save_head` wrote.
+
+    Raises:
+        InputError: as `load_codes`.
+    """
+    state = {name: table[:1].to(model.device) for name, table in load_codes(path, model).items()}
+    with torch.no_grad():
+        if state.keys() == {"embeddings", "anchors"}:
+            return model.field.condition_on_embeddings(**state)
+        return model.condition(state)
+
+
 def load_codes(path: str | Path, model: HeadModel) -> Codes:
     """Reads codes of `model`.
 

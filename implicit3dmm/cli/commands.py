@@ -2,6 +2,7 @@
 
 from implicit3dmm.cli.corpus import corpus
 from implicit3dmm.cli.demo import demo
+from implicit3dmm.cli.edit import edit
 from implicit3dmm.cli.evaluate import evaluate
 from implicit3dmm.cli.extract import extract
 from implicit3dmm.cli.fit import fit
@@ -15,6 +16,7 @@ COMMANDS = {
     "demo": demo,
     "extract": extract,
     "sample": sample,
+    "edit": edit,
     "corpus": corpus,
     "train": train,
     "pca": pca,

@@ -232,6 +232,38 @@ def alignment(
     return _show(out)
 
 
+def locality(
+    corpus: str,
+    out: Path,
+    models: TheModels = Models(),
+    parts: tuple[str, ...] = ("nose", "mouth", "eyes", "ears"),
+    pairs: int = 20,
+    frames: Literal["part", "all"] = "part",
+    split: Split = "test",
+    seed: int = 0,
+) -> int:
+    """Parts swapped between held-out heads, and where the surface moved.
+
+    Args:
+        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as base).
+        out: Folder for summary.md, summary.json and a folder of each model.
+        models: What is tested.
+        parts: Parts that are swapped, one at a time.
+        pairs: Pairs of heads, each with the next one of its split.
+        frames: Whether a part's local frames alone move, or the landmark network places all anew.
+        split: Which of the corpus's heads.
+        seed: Seed of the points that are fitted.
+    """
+    from implicit3dmm.data.corpus import open_heads
+    from implicit3dmm.evaluation.locality import LocalityConfig, evaluate_locality
+
+    config = LocalityConfig(parts=parts, pairs=pairs, frames=frames, split=split, seed=seed)
+    methods, source = models.open(seed=seed), open_heads(corpus)
+    with _results(out):
+        evaluate_locality(source, methods, folder=out, config=config, progress=progress("locality"))
+    return _show(out)
+
+
 PROTOCOLS = {
     "reconstruction": reconstruction,
     "noise": noise,
@@ -239,6 +271,7 @@ PROTOCOLS = {
     "specificity": specificity,
     "scale": scale,
     "alignment": alignment,
+    "locality": locality,
 }
 
 Protocol = Union[tuple(Annotated[Any, subcommand(name, constructor=run)] for name, run in PROTOCOLS.items())]  # noqa: UP007

@@ -20,22 +20,27 @@ def extract(
     """Extracts the mesh of codes, in the canonical frame (1 unit = 200 mm of an average adult).
 
     Args:
-        codes: File codes.safetensors of a fit or a sample.
+        codes: File codes.safetensors of a fit or a sample, or a head that an edit left.
         out: Mesh file to write: .ply, .obj, .stl, .glb or .off.
         model: Model that the codes belong to.
         resolution: Cells along the longest side of the model's box.
         dense: Evaluate the whole grid instead of the blocks that can hold the surface.
         device: Where to compute.
     """
-    from implicit3dmm.extraction import cautions
-    from implicit3dmm.extraction import extract as extract_mesh
+    from implicit3dmm.extraction import cautions, extract_field
     from implicit3dmm.geometry.mesh import write_mesh
     from implicit3dmm.geometry.mesh_files import check_suffix
-    from implicit3dmm.models import load_codes, load_model
+    from implicit3dmm.models import load_head, load_model
 
     check_suffix(out)
     loaded = load_model(model, device=open_device(device))
-    result = extract_mesh(loaded, load_codes(codes, loaded), resolution=resolution, band="dense" if dense else "narrow")
+    result = extract_field(
+        load_head(codes, loaded),
+        loaded.field.bounds,
+        resolution=resolution,
+        band="dense" if dense else "narrow",
+        device=loaded.device,
+    )
     write_mesh(out, result.mesh)
     for caution in cautions(result):
         tell(caution)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from implicit3dmm.config import from_mapping, to_mapping
 from implicit3dmm.errors import InputError
 from implicit3dmm.latents import Codes, LatentSpec
+
+Frames = Literal["part", "all"]
+"""Which local frames an edit of a part moves: that part's alone, or all, as the landmark network places them anew."""
 
 
 class Jacobian(NamedTuple):
@@ -52,6 +55,20 @@ class Field(nn.Module, ABC):
         All that depends on the codes alone is computed here, once a shape, and nothing of it again for any chunk
         of points.
         """
+
+    def condition_on_embeddings(
+        self, embeddings: Float[Tensor, "b k e"], anchors: Float[Tensor, "b k 3"] | None = None
+    ) -> "ConditionedField":
+        """The field of given local embeddings, which need not come from one code, as those of an edited head do not.
+
+        Args:
+            embeddings: of each local part.
+            anchors: their places; by default where the embeddings put them.
+
+        Raises:
+            InputError: the architecture has no local embeddings.
+        """
+        raise InputError(f"{type(self).__name__} has no local embeddings; use a model with parts, such as imhead")
 
     def jacobian(self, codes: Codes, points: Float[Tensor, "n 3"]) -> Jacobian:
         """Signed distances of one shape with their derivatives by codes and points, which Gauss-Newton fits need.
@@ -116,13 +133,26 @@ class ConditionedField(ABC):
         """
         raise InputError(f"{type(self).__name__} has no parts; use a model with parts, such as imhead")
 
-    def with_part(self, name: str, other: "ConditionedField") -> "ConditionedField":
+    def with_part(self, name: str, other: "ConditionedField", *, frames: Frames = "part") -> "ConditionedField":
         """The same field with the part `name` taken from `other`.
+
+        Args:
+            name: one of the architecture's parts.
+            other: a field of the same model.
+            frames: whether the part's local frames alone move, to their places in `other`, or all do.
 
         Raises:
             InputError: the architecture has no parts, or none of that name.
         """
         raise InputError(f"{type(self).__name__} has no part {name!r}; use a model with parts, such as imhead")
+
+    def towards(self, other: "ConditionedField", share: float) -> "ConditionedField":
+        """A field between this one (share 0) and `other` (share 1) of the same model, or beyond either.
+
+        Raises:
+            InputError: the architecture does not say how.
+        """
+        raise InputError(f"{type(self).__name__} cannot be interpolated; use another model, such as imhead")
 
 
 FIELDS: dict[str, tuple[type, type[Field]]] = {}

@@ -25,6 +25,7 @@ AXIOMS: dict[str, Callable[[Case], Problems]] = {
     "continuity": check_derivatives.continuity,
     "exterior": check_values.exterior,
     "parts": check_values.parts,
+    "between": check_values.between,
     "twin": check_derivatives.twin,
     "mirror": check_values.mirror,
 }
@@ -51,6 +52,7 @@ def check_field(field: Field, *, generator: torch.Generator, points: int = 48, s
     - exterior: outside the bounds the field is positive and grows with a slope of about one along each ray.
     - parts: weights are at least zero and add up to one; a part taken from the field itself changes nothing, one of
       another shape changes nothing where it does not act; other names are refused by `InputError`.
+    - between: `towards` another shape starts at the field itself and ends at the other, unless it refuses.
     - twin: where the conditioned field has a method `sdf_dense`, both are one function: values, and first and second
       derivatives by points, codes, embeddings, anchors and weights.
     - mirror: where it has methods `mirrored` (embeddings swapped within mirrored pairs, anchors reflected in x = 0)

@@ -137,6 +137,18 @@ def parts(case: Case) -> Problems:
         yield difference(edited.sdf(points)[apart], sdf[apart], what)
 
 
+def between(case: Case) -> Problems:
+    """Interpolation starts at the one shape and ends at the other."""
+    conditioned, points = case.condition(), case.points
+    other = case.field.condition({name: table.flip(0) for name, table in case.codes.items()})
+    try:
+        ends = [conditioned.towards(other, share) for share in (0.0, 1.0)]
+    except InputError:
+        return
+    for end, expected, what in zip(ends, (conditioned, other), ("itself", "the other"), strict=True):
+        yield difference(end.sdf(points), expected.sdf(points), f"an end of the way towards another is not {what}")
+
+
 def _apart(before: ConditionedField, after: ConditionedField, points: Float[Tensor, "b n 3"]) -> Bool[Tensor, "b n"]:
     """Points where an edit changed neither the weights nor a part that acts."""
     if before.embeddings is None or before.anchors is None:

@@ -93,6 +93,11 @@ class ConditionedDeepSDF(ConditionedField):
         self._first_bias = first_bias
         self._middle_bias = middle_bias
 
+    def towards(self, other: "ConditionedDeepSDF", share: float) -> "ConditionedDeepSDF":
+        """The field of the code on the straight line between the two, in which the biases are affine."""
+        first = torch.lerp(self._first_bias, other._first_bias, share)
+        return ConditionedDeepSDF(self.model, first, torch.lerp(self._middle_bias, other._middle_bias, share))
+
     def sdf(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"]:
         """Signed distance, canonical units."""
         inside, outside = self.model.exterior.split(points)

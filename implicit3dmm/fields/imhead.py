@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from implicit3dmm.errors import InputError
-from implicit3dmm.fields.base import ConditionedField, Field, Jacobian, register_field
+from implicit3dmm.fields.base import ConditionedField, Field, Frames, Jacobian, register_field
 from implicit3dmm.fields.blending import BlendConfig, Nearby, find_nearby, nearby_weights, softmax_weights
 from implicit3dmm.fields.layers import ExteriorBall, GroupedMLP, permute_rows, positional_encoding, softplus
 from implicit3dmm.heads.template import (
@@ -124,9 +124,11 @@ class ImHead(Field):
         """Makes the local embeddings, places the anchors, folds the embeddings into first-layer biases."""
         return self.condition_on_embeddings(self._embeddings(codes))
 
-    def condition_on_embeddings(self, embeddings: Float[Tensor, "b 39 e"]) -> "ConditionedImHead":
-        """The field of given local embeddings, which need not come from one identity code."""
-        return ConditionedImHead(self, embeddings, self._anchors(embeddings))
+    def condition_on_embeddings(
+        self, embeddings: Float[Tensor, "b 39 e"], anchors: Float[Tensor, "b 39 3"] | None = None
+    ) -> "ConditionedImHead":
+        """The field of given local embeddings, which need not come from one identity code; see `Field`."""
+        return ConditionedImHead(self, embeddings, self._anchors(embeddings) if anchors is None else anchors)
 
     def jacobian(self, codes: Codes, points: Float[Tensor, "n 3"]) -> Jacobian:
         """As in `Field`, through the few embeddings and anchors that act at each point."""
@@ -219,21 +221,35 @@ class ConditionedImHead(ConditionedField):
         """Anchors that act at each point, and their weights, which add up to one (Eqn 5)."""
         return self._weights(self.model.exterior.split(points)[0])
 
-    def with_part(self, name: str, other: "ConditionedImHead") -> "ConditionedImHead":
+    def with_part(self, name: str, other: "ConditionedImHead", *, frames: Frames = "part") -> "ConditionedImHead":
         """Takes the embeddings of one group of anchors from `other`, and their places; nothing else moves.
+
+        Args:
+            name: one of `parts`, with "_L" or "_R" only the half of it on that side of the subject.
+            other: a field of the same model.
+            frames: "all" lets the landmark network place all anchors anew, as it reads every embedding.
 
         Raises:
             InputError: `name` is no part of the model.
         """
-        if name not in ANCHOR_GROUPS:
-            raise InputError(f"imhead has no part {name!r}; its parts are {', '.join(ANCHOR_GROUPS)}")
-        taken = torch.zeros(len(ANCHORS), 1, dtype=torch.bool, device=self.anchors.device)
-        taken[list(anchor_group(name))] = True
-        return ConditionedImHead(
-            self.model,
-            torch.where(taken, other.embeddings, self.embeddings),
-            torch.where(taken, other.anchors, self.anchors),
-        )
+        try:
+            group = anchor_group(name)
+        except KeyError:
+            raise InputError(
+                f"imhead has no part {name!r}; its parts are {', '.join(ANCHOR_GROUPS)}, or one side "
+                "of one, such as ears_L"
+            ) from None
+        group = list(group)
+        embeddings, anchors = self.embeddings.clone(), self.anchors.clone()
+        own = slice(self.model.config.local_dim)  # a global code belongs to the head, not to its parts
+        embeddings[:, group, own] = other.embeddings[:, group, own]
+        anchors[:, group] = other.anchors[:, group]
+        return self.model.condition_on_embeddings(embeddings, anchors if frames == "part" else None)
+
+    def towards(self, other: "ConditionedImHead", share: float) -> "ConditionedImHead":
+        """Moves embeddings and anchors along straight lines; embeddings are affine in the codes, so codes do too."""
+        embeddings = torch.lerp(self.embeddings, other.embeddings, share)
+        return self.model.condition_on_embeddings(embeddings, torch.lerp(self.anchors, other.anchors, share))
 
     def mirrored(self) -> "ConditionedImHead":
         """Swaps the embeddings within each pair and reflects the anchors in the midplane x = 0.

@@ -36,6 +36,12 @@ ANCHOR_GROUPS = {
 }
 """The regions that can be edited one by one, as groups of anchors; each anchor belongs to one."""
 
+_GROUP_REGIONS = {
+    "eyes": ("eye_L", "eye_R"),
+    "ears": ("ear_L", "ear_R"),
+    "cheeks": ("cheek_L", "cheek_R"),
+}
+"""Regions of the surface that a group of anchors shapes, where there is not one of the same name."""
 
 _LEFT_ANCHORS = (
     (0.121, -0.169, 0.518),  # mouth_corner
@@ -74,9 +80,34 @@ def average_anchors() -> Float[np.ndarray, "39 3"]:
 
 
 def anchor_group(name: str) -> tuple[int, ...]:
-    """Indices of the anchors of the group `name`, a key of `ANCHOR_GROUPS`."""
-    stems = ANCHOR_GROUPS[name]
-    return tuple(i for i, anchor in enumerate(ANCHORS) if anchor.removesuffix("_R").removesuffix("_L") in stems)
+    """Indices of the anchors of a group.
+
+    Args:
+        name: a key of `ANCHOR_GROUPS`; with "_L" or "_R", only the group's anchors on that side of the subject.
+
+    Raises:
+        KeyError: there is no such group.
+    """
+    group, side = _side(name)
+    stems = ANCHOR_GROUPS[group]
+    return tuple(
+        i for i, anchor in enumerate(ANCHORS) if _side(anchor)[0] in stems and (not side or anchor.endswith(side))
+    )
+
+
+def group_regions(name: str) -> tuple[str, ...]:
+    """The surface regions, of `REGIONS`, that the anchors of `anchor_group(name)` shape.
+
+    Half a midline region has no label of its own: "nose_L" gives the whole nose.
+    """
+    group, side = _side(name)
+    regions = _GROUP_REGIONS.get(group, (group,))
+    return tuple(region for region in regions if len(regions) == 1 or region.endswith(side))
+
+
+def _side(name: str) -> tuple[str, str]:
+    """The name without its side, and its side: "_L", "_R" or nothing."""
+    return (name[:-2], name[-2:]) if name.endswith(("_L", "_R")) else (name, "")
 
 
 def anchor_mirror() -> Int[np.ndarray, " 39"]:

@@ -123,6 +123,10 @@ class ConditionedLumps(ConditionedField):
         embeddings = torch.where(taken, other.embeddings, self.embeddings)
         return type(self)(self.model, embeddings, torch.where(taken, other.anchors, self.anchors))
 
+    def towards(self, other, share):
+        pairs = ((self.embeddings, other.embeddings), (self.anchors, other.anchors))
+        return type(self)(self.model, *(torch.lerp(start, end, share) for start, end in pairs))
+
     def mirrored(self):
         flip = self.anchors.new_tensor([-1.0, 1.0, 1.0])
         return type(self)(self.model, self.embeddings.flip(1), flip * self.anchors.flip(1))
@@ -288,6 +292,11 @@ class PartsOfTheWrongSide(ConditionedLumps):
         return super().with_part(name, other.mirrored())
 
 
+class NeverArrives(ConditionedLumps):
+    def towards(self, other, share):
+        return super().towards(other, 0.9 * share)
+
+
 class WeightsOfNinetyPercent(ConditionedLumps):
     def part_weights(self, points):
         indices, weights = super().part_weights(points)
@@ -372,6 +381,7 @@ class AnchorsStayInTheMirror(ConditionedLumps):
         ("exterior: a distance of", lumps(NegativeFarAway)),
         ("parts: with_part takes a part that does not exist", lumps(AnyPart)),
         ("parts: the part 'right' taken from the field itself", lumps(PartsOfTheWrongSide)),
+        ("between: an end of the way towards another is not the other", lumps(NeverArrives)),
         ("parts: weights do not add up", lumps(WeightsOfNinetyPercent)),
         ("parts: .* where it does not act", lumps(ConditionedOnSize, GlobalCodeInTheParts)),
         ("twin: .* in the value", lumps(SlightlyOtherTwin)),

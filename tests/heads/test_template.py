@@ -91,6 +91,11 @@ def test_the_written_anchors_are_the_templates(template):
 def test_the_groups_partition_the_anchors():
     members = Counter(i for name in ANCHOR_GROUPS for i in anchor_group(name))
     assert members == Counter(range(39))
+    for name in ANCHOR_GROUPS:
+        sides = [set(anchor_group(name + side)) for side in ("_L", "_R")]
+        assert {anchor_mirror()[i] for i in sides[0]} == sides[1]
+        assert sides[0] | sides[1] <= set(anchor_group(name))
+        assert all(ANCHORS[i].endswith("_L") for i in sides[0])
     assert anchor_group("ears") == (2 * ANCHOR_PAIRS.index("ear"), 2 * ANCHOR_PAIRS.index("ear") + 1)
     for name in ANCHOR_GROUPS:
         group = anchor_group(name)

@@ -1,0 +1,193 @@
+"""implicit3dmm edit: one part of a head taken from another, drawn anew, or moved on the way to another."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
+
+from implicit3dmm.cli.common import Device, open_device, output_folder, tell
+
+if TYPE_CHECKING:
+    from implicit3dmm.fields import ConditionedField
+    from implicit3dmm.models import HeadModel
+
+Head = Positional[Annotated[Path, arg(metavar="HEAD")]]
+Donor = Positional[Annotated[Path, arg(metavar="DONOR")]]
+
+
+@dataclass(frozen=True)
+class Output:
+    """With what, and how fine."""
+
+    model: str = "imhead"
+    """Released model or weights file that codes belong to and scans are fitted with."""
+    resolution: int = 192
+    """Cells along the longest side of the meshes' box."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def load(self) -> "HeadModel":
+        """The model."""
+        from implicit3dmm.models import load_model
+
+        return load_model(self.model, device=open_device(self.device))
+
+
+TheOutput = OmitArgPrefixes[Output]
+
+
+def swap(
+    head: Head,
+    donor: Donor,
+    /,
+    out: Path,
+    part: tuple[str, ...],
+    frames: Literal["part", "all"] = "part",
+    output: TheOutput = Output(),
+) -> int:
+    """Takes parts of a head from another one.
+
+    Args:
+        head: Codes (.safetensors) of a fit, a sample or an edit, or a scan to fit.
+        donor: Where the parts are taken from; the same kinds of files.
+        out: Folder for meshes, heads, picture and report.
+        part: Parts, such as nose mouth; nose_L is the subject's left half.
+        frames: Whether the parts' local frames alone move, or the landmark network places all anew.
+        output: With what, and how fine.
+    """
+    from implicit3dmm.editing.heads import open_head
+
+    model = output.load()
+    with output_folder(out):
+        before, other = open_head(head, model), open_head(donor, model)
+        field = before.field
+        for name in part:
+            field = field.with_part(name, other.field, frames=frames)
+        about = {"edit": "swap", "head": str(head), "donor": str(donor), "parts": part, "frames": frames}
+        return _save(out, model, before, [field], about, output)
+
+
+def sample(
+    head: Head,
+    /,
+    out: Path,
+    part: str,
+    count: int = 4,
+    temperature: float = 1.0,
+    given: Literal["neighbours", "nothing"] = "neighbours",
+    seed: int = 0,
+    output: TheOutput = Output(),
+) -> int:
+    """Draws a part of a head anew.
+
+    Args:
+        head: Codes (.safetensors) of a fit, a sample or an edit, or a scan to fit.
+        out: Folder for meshes, heads, picture and report.
+        part: The part, such as nose; ears_L is the subject's left ear.
+        count: How many to draw.
+        temperature: Standard deviations are scaled by it.
+        given: Whether the part has to go with its neighbours, or is drawn from all parts of its kind.
+        seed: Seed of the draws; equal seeds give equal heads.
+        output: With what, and how fine.
+    """
+    import torch
+
+    from implicit3dmm.editing.heads import open_head
+    from implicit3dmm.editing.sampling import sample_part
+    from implicit3dmm.errors import InputError
+
+    if count < 1 or not 0 <= temperature < float("inf") or not 0 <= seed < 2**63:
+        raise InputError(
+            f"count {count}, temperature {temperature}, seed {seed}: give at least 1 part, and a temperature and a "
+            "seed of 0 or more"
+        )
+    model = output.load()
+    generator = torch.Generator().manual_seed(seed)
+    with output_folder(out):
+        before = open_head(head, model)
+        drawn = sample_part(model, before.field, part, count, temperature=temperature, given=given, generator=generator)
+        about = {"edit": "sample", "head": str(head), "parts": [part], "given": given}
+        return _save(out, model, before, drawn, about | {"temperature": temperature, "seed": seed}, output)
+
+
+def interpolate(
+    head: Head,
+    donor: Donor,
+    /,
+    out: Path,
+    part: tuple[str, ...] = (),
+    shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0),
+    output: TheOutput = Output(),
+) -> int:
+    """Moves a head, or parts of it, on the way to another one, and beyond.
+
+    Args:
+        head: Codes (.safetensors) of a fit, a sample or an edit, or a scan to fit.
+        donor: Where the way leads; the same kinds of files.
+        out: Folder for meshes, heads, picture and report.
+        part: Parts that move, such as nose mouth; by default the whole head does.
+        shares: How far each result has gone: 0 is the head, 1 the other, 1.5 exaggerates, -1 goes the other way.
+        output: With what, and how fine.
+    """
+    from implicit3dmm.editing.heads import open_head
+    from implicit3dmm.errors import InputError
+
+    if not shares:
+        raise InputError("no share is given; give one or more, such as --shares 0.5 1")
+    model = output.load()
+    with output_folder(out):
+        before, other = open_head(head, model), open_head(donor, model)
+
+        def moved(share: float) -> "ConditionedField":
+            target = before.field.towards(other.field, share)
+            if not part:
+                return target
+            field = before.field
+            for name in part:
+                field = field.with_part(name, target)
+            return field
+
+        about = {"edit": "interpolate", "head": str(head), "donor": str(donor), "parts": part, "shares": shares}
+        return _save(out, model, before, map(moved, shares), about, output)
+
+
+EDITS = {"swap": swap, "sample": sample, "interpolate": interpolate}
+
+Choice = Union[tuple(Annotated[Any, subcommand(name, constructor=run)] for name, run in EDITS.items())]  # noqa: UP007
+
+
+def edit(choice: OmitSubcommandPrefixes[OmitArgPrefixes[Choice]]) -> int:
+    """Changes nose, mouth, eyes, ears, chin, forehead, cheeks, cranium or neck of a head, and leaves the rest alone.
+
+    docs/edit.md says what happens and shows the results.
+
+    Args:
+        choice: What to do; each has its own --help.
+    """
+    return choice
+
+
+def _save(
+    out: Path,
+    model: "HeadModel",
+    before: Any,
+    edited: "Iterable[ConditionedField]",
+    about: dict[str, Any],
+    output: Output,
+) -> int:
+    from implicit3dmm.editing.files import save_edits
+
+    report = save_edits(out, model, before, list(edited), about=about, resolution=output.resolution)
+    for warning in report["warnings"]:
+        tell(f"before: {warning}")
+    for entry in report["edits"]:
+        for warning in entry["warnings"]:
+            tell(f"{entry['mesh']}: {warning}")
+        print(
+            f"{entry['mesh']}: {entry['moved_share']:.1%} of the vertices moved, by {entry['mean_of_moved_mm']:.2f} mm"
+            f" in the mean and {entry['most_mm']:.2f} mm at most"
+        )
+    print(f"results in {out}; picture.png shows them")
+    return 0
