@@ -8,6 +8,7 @@ from implicit3dmm.cli.extract import extract
 from implicit3dmm.cli.fit import fit
 from implicit3dmm.cli.models import models
 from implicit3dmm.cli.pca import pca
+from implicit3dmm.cli.register import register
 from implicit3dmm.cli.sample import sample
 from implicit3dmm.cli.train import train
 
@@ -16,6 +17,7 @@ COMMANDS = {
     "demo": demo,
     "extract": extract,
     "sample": sample,
+    "register": register,
     "edit": edit,
     "corpus": corpus,
     "train": train,

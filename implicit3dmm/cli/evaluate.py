@@ -232,6 +232,23 @@ def alignment(
     return _show(out)
 
 
+def registration(
+    corpus: str, out: Path, models: TheModels = Models(), heads: TheHeads = Heads(), points: int = 10000
+) -> int:
+    """Held-out heads in the template's topology, and how far each vertex is from its true place.
+
+    Args:
+        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as base).
+        out: Folder for summary.md, summary.json and a folder of each model.
+        models: What is tested.
+        heads: Which heads.
+        points: Points of each scan.
+    """
+    from implicit3dmm.evaluation.registration import evaluate_registration
+
+    return _measure(evaluate_registration, corpus, out, models, heads, points=points)
+
+
 def locality(
     corpus: str,
     out: Path,
@@ -271,6 +288,7 @@ PROTOCOLS = {
     "specificity": specificity,
     "scale": scale,
     "alignment": alignment,
+    "registration": registration,
     "locality": locality,
 }
 

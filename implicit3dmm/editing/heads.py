@@ -28,13 +28,18 @@ class EditableHead:
     """Millimetres in a unit of that frame; of codes, those of an average adult."""
 
     def mesh(self, model: HeadModel, field: ConditionedField, *, resolution: int) -> tuple[Mesh, list[str]]:
-        """The surface of `field`, this head's or an edited one, in this head's frame; and what may be wrong with it.
+        """As `canonical_mesh`, in this head's frame."""
+        mesh, said = self.canonical_mesh(model, field, resolution=resolution)
+        return mesh.transformed(self.placement), said
+
+    def canonical_mesh(self, model: HeadModel, field: ConditionedField, *, resolution: int) -> tuple[Mesh, list[str]]:
+        """The surface of `field`, this head's or an edited one, and what may be wrong with it.
 
         Raises:
             InputError: the field has no surface.
         """
         extraction = extract_field(field, model.field.bounds, resolution=resolution, device=model.device)
-        return extraction.mesh.transformed(self.placement), cautions(extraction)
+        return extraction.mesh, cautions(extraction)
 
 
 def open_head(path: str | Path, model: HeadModel, *, config: FitConfig | None = None) -> EditableHead:

@@ -90,6 +90,15 @@ def register_template(surface: Mesh) -> Registration:
     return Registration(distance_to_surface(pose.apply(components.head(shape)), surface).point, shape)
 
 
+def registered_mesh(surface: Mesh) -> Mesh:
+    """The template laid onto a surface: the built-in head's vertices and faces, in its order, canonical frame.
+
+    Args:
+        surface: as `register_template` takes it.
+    """
+    return Mesh(register_template(surface).vertices, template().triangles)
+
+
 def _step(
     components: _Components, target: _Surface, pose: Similarity, shape: Float[np.ndarray, " c"], reach: float
 ) -> tuple[Similarity, Float[np.ndarray, " c"]]:
