@@ -61,7 +61,7 @@ def test_a_scan_is_fitted_and_its_frame_kept(model, tmp_path):
 def test_what_is_no_head_is_not_edited(model, monkeypatch):
     none = SimpleNamespace(is_head=False, report={"head": {"reason": "a cube has no nose"}})
     monkeypatch.setattr("implicit3dmm.editing.heads.fit", lambda *_, **__: none)
-    with pytest.raises(InputError, match="cube.ply: no head was found; a cube has no nose; give another scan"):
+    with pytest.raises(InputError, match="no head was found; a cube has no nose; give another scan"):
         open_head("cube.ply", model)
 
 
