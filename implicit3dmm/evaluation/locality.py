@@ -120,7 +120,7 @@ def evaluate_locality(
     pairs = [(records[i % len(records)], records[(i + 1) % len(records)]) for i in range(config.pairs)]
     rows = {}
     for method in methods:
-        kept = ResultsFolder(Path(folder) / method.name.replace("/", "_"), about | {"method": method.settings})
+        kept = ResultsFolder.of_method(folder, method.name, about | {"method": method.settings})
         done = {(row["base"], row["donor"], row["part"]) for row in kept.rows}
 
         @lru_cache(maxsize=2)

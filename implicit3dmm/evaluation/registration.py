@@ -74,7 +74,7 @@ def evaluate_registration(
     }
     rows: dict[str, list[Row]] = {}
     for method in methods:
-        kept = ResultsFolder(Path(folder) / method.name.replace("/", "_"), common | {"method": method.settings})
+        kept = ResultsFolder.of_method(folder, method.name, common | {"method": method.settings})
         done = {row["record"] for row in kept.rows}
         for record in progress([record for record in records if record not in done]):
             case = Case.of(heads, record, held_out)

@@ -33,6 +33,11 @@ class ResultsFolder:
         _drop_torn_line(self._path)
         self.rows = read_rows(self._path)
 
+    @classmethod
+    def of_method(cls, folder: str | Path, name: str, settings: Mapping[str, Any]) -> "ResultsFolder":
+        """The folder of one method in that of a run."""
+        return cls(Path(folder) / name.replace("/", "_"), settings)
+
     def append(self, row: Row) -> None:
         """Adds one row, whole and on disk before this returns; numbers that are not finite become null.
 

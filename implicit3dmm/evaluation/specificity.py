@@ -109,8 +109,7 @@ def evaluate_specificity(
     }
     planned = _planned(heads, methods, config)
     results = {
-        series.name: ResultsFolder(Path(folder) / series.name.replace("/", "_"), common | series.settings)
-        for series in planned
+        series.name: ResultsFolder.of_method(folder, series.name, common | series.settings) for series in planned
     }
     done = {name: {(row["level"], row["number"]) for row in kept.rows} for name, kept in results.items()}
     pending = [(series, draw) for series in planned for draw in series.draws if draw not in done[series.name]]

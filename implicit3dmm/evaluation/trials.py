@@ -91,8 +91,10 @@ def run_trials(
         "samples": held_out.samples,
         "implicit3dmm": implicit3dmm.__version__,
     }
-    reference = _open(folder, f"mean head of {methods[0].name}", common | {"method": methods[0].settings})
-    results = [_open(folder, method.name, common | {"method": method.settings}) for method in methods]
+    reference = ResultsFolder.of_method(
+        folder, f"mean head of {methods[0].name}", common | {"method": methods[0].settings}
+    )
+    results = [ResultsFolder.of_method(folder, method.name, common | {"method": method.settings}) for method in methods]
     planned: list[tuple[int, str, ResultsFolder, Callable[[Case], Row]]] = []
     for record in records:
         planned.append((record, MEAN_HEAD, reference, partial(_mean_head_row, methods[0])))
@@ -114,10 +116,6 @@ def run_trials(
         ),
         Trials(MEAN_HEAD, reference.folder, _chosen(reference.rows, records, [MEAN_HEAD])),
     ]
-
-
-def _open(folder: str | Path, name: str, settings: Mapping[str, Any]) -> ResultsFolder:
-    return ResultsFolder(Path(folder) / name.replace("/", "_"), settings)
 
 
 def _chosen(rows: Sequence[Row], records: Sequence[int], conditions: Sequence[str]) -> list[Row]:
