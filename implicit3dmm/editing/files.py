@@ -52,7 +52,7 @@ def save_edits(
     """Writes the head before, and each edited one with its displacements: all files or none.
 
     before.ply; edit_000.ply and so on, whose vertices carry displacement_mm; where the model has local embeddings
-    edit_000.safetensors, which later edits and `extract` read; picture.png; report.json.
+    edit_000.safetensors, which later edits and `extract` read; picture.png of the first six; report.json.
 
     Args:
         folder: where; made if missing.
