@@ -18,7 +18,7 @@ from jaxtyping import Float
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.alignment_target import AlignmentTarget
 from implicit3dmm.geometry.pointcloud import OrientedCloud, drop_stray_points, estimate_normals, thin_points
-from implicit3dmm.geometry.pose_refinement import FINE, ROUGH, RefinedPose, heights_where_hair_may_be, refine_pose
+from implicit3dmm.geometry.pose_refinement import FINE, ROUGH, RefinedPose, heights_over, refine_pose
 from implicit3dmm.geometry.pose_search import Poses, PoseSearch, distinct_poses, starting_poses
 from implicit3dmm.geometry.similarity import Similarity, fit_similarity
 
@@ -53,9 +53,9 @@ DISTINCT_DEGREES = 20.0
 PLAUSIBLE_SCORE = 0.55
 CLOSE_RUNNER_UP = 0.95
 # Hair: the geometric mean of the scan's height above the skull where the face alone was aligned, and of the skull's
-# misfit where all was, upper quartiles in canonical units; 3 mm. Bald heads of both sources stayed below 2.5 mm, all
-# but the thinnest hair was above 3.6. Some bald heads have much of the one and some noisy scans of the other.
-HAIR = 0.015
+# misfit beyond that of the face where all was; upper quartiles, canonical units, 2.4 mm. Bald heads of both sources
+# stayed below 2 mm, all but the thinnest hair was above 3. Some bald heads have much of the one and some of the other.
+HAIR = 0.012
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -327,8 +327,11 @@ def _finish(
     """The last refinement of the best answer, and whether it had to leave out what hair covers."""
     settings = {"refinement": FINE, "scale_range": scale_range, "rng": rng}
     whole, bare = (refine_pose(scan, target, start, bare=bare, **settings) for bare in (False, True))
-    height = max(_upper_quartile(heights_where_hair_may_be(scan, target, bare)), 0.0)
-    misfit = _upper_quartile(np.abs(heights_where_hair_may_be(scan, target, whole)))
+    height = _upper_quartile(heights_over(scan, target, bare, target.hair))
+    skull, face = (
+        _upper_quartile(np.abs(heights_over(scan, target, whole, places))) for places in (target.hair, target.face)
+    )
+    misfit = max(skull**2 - face**2, 0.0) ** 0.5  # what the scan's noise, and heads of another kind, do not explain
     return (bare, True) if height * misfit > HAIR**2 else (whole, False)
 
 

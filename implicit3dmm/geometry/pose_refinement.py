@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 
 from implicit3dmm.geometry.alignment_target import AlignmentTarget
@@ -139,18 +139,19 @@ def refine_pose(
     return _judge(scan, target, pose, coefficients)
 
 
-def heights_where_hair_may_be(
-    scan: OrientedCloud, target: AlignmentTarget, pose: RefinedPose
+def heights_over(
+    scan: OrientedCloud, target: AlignmentTarget, pose: RefinedPose, places: Bool[np.ndarray, " m"]
 ) -> Float[np.ndarray, " h"]:
-    """How far the scan lies outside the head that was found, at the places that hair may cover, canonical units.
+    """How far the scan lies outside the head that was found, at some of the target's points, canonical units.
 
     Places that the scan does not show are left out.
     """
-    points = target.deformed(pose.coefficients)[target.hair]
+    points = target.deformed(pose.coefficients)[places]
     nearest = scan.closest(pose.similarity.inverse().apply(points))
     away = pose.similarity.apply(scan.points[nearest]) - points
-    heights = (away * target.normals[target.hair]).sum(axis=1)
-    beside = np.linalg.norm(away - heights[:, None] * target.normals[target.hair], axis=1)
+    normals = target.normals[places]
+    heights = (away * normals).sum(axis=1)
+    beside = np.linalg.norm(away - heights[:, None] * normals, axis=1)
     return heights[(beside < BESIDE) & (np.abs(heights) < HIGHEST)]
 
 

@@ -141,6 +141,16 @@ def test_a_cap_of_hair_does_not_shrink_the_head_and_is_told():
     assert any("hair" in warning for warning in found.warnings)
 
 
+def test_noise_on_a_head_of_a_large_skull_is_no_hair():
+    rng = np.random.default_rng(15)
+    head = surface(4000, person(15), rng)
+    covered = (head[:, 1] > 0.42) | ((head[:, 2] < 0) & (head[:, 1] > -0.2))
+    larger = head + 0.03 * covered[:, None] * unit(head - CENTRE)
+    scan, _ = posed(larger, 1, rng)
+    found = align_scan(scan + rng.normal(0, 4, scan.shape), target(), rng=rng)
+    assert not found.hair
+
+
 def test_a_given_unit_gives_the_size():
     rng = np.random.default_rng(6)
     scan, truth = posed(surface(8000, person(6), rng), 25.4, rng, size=0.65)

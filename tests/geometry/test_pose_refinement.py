@@ -4,7 +4,7 @@ from scipy.spatial.transform import Rotation
 
 from implicit3dmm.geometry.alignment_target import AlignmentTarget
 from implicit3dmm.geometry.pointcloud import OrientedCloud, estimate_normals, thin_points
-from implicit3dmm.geometry.pose_refinement import FINE, ROUGH, heights_where_hair_may_be, refine_pose
+from implicit3dmm.geometry.pose_refinement import FINE, ROUGH, heights_over, refine_pose
 from implicit3dmm.geometry.similarity import Similarity
 
 # A blob whose shape has two modes: f(direction) = base + c0 * first + c1 * second, all smooth on the sphere.
@@ -113,17 +113,17 @@ def test_hair_is_left_out_of_the_pose_and_its_thickness_is_told(rng, truth):
     bare, full = (refine_pose(hairy, head, near, bare=bare, **options) for bare in (True, False))
     assert bare.similarity.scale == pytest.approx(truth.scale, rel=0.01)
     assert abs(np.log(full.similarity.scale / truth.scale)) > 3 * abs(np.log(bare.similarity.scale / truth.scale))
-    assert np.median(heights_where_hair_may_be(hairy, head, bare)) == pytest.approx(0.08, rel=0.1)
+    assert np.median(heights_over(hairy, head, bare, head.hair)) == pytest.approx(0.08, rel=0.1)
     bald = scan([0.5, 0.5], truth, rng)
     found = refine_pose(bald, head, near, bare=True, **options)
-    assert abs(np.median(heights_where_hair_may_be(bald, head, found))) < 0.005
+    assert abs(np.median(heights_over(bald, head, found, head.hair))) < 0.005
 
 
 def test_places_that_a_scan_does_not_show_are_left_out(rng, truth):
     head = target(2, rng)
     face = scan([0, 0], truth, rng, keep=lambda rays: (rays[:, 2] > 0.6) & (rays[:, 1] < 0))
     found = refine_pose(face, head, truth, refinement=FINE, scale_range=(0.79, 0.81), rng=rng, bare=True)
-    assert len(heights_where_hair_may_be(face, head, found)) < head.hair.sum() / 2
+    assert len(heights_over(face, head, found, head.hair)) < head.hair.sum() / 2
 
 
 @pytest.mark.parametrize("part", ["whole", "half"])
