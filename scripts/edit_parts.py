@@ -9,7 +9,7 @@ import torch
 import tyro
 
 from implicit3dmm import load_model
-from implicit3dmm.editing import open_head, sample_part
+from implicit3dmm.editing import interpolate, open_head, sample_part, swap_parts
 from implicit3dmm.editing.files import save_edits
 from implicit3dmm.resources import asset
 
@@ -32,8 +32,8 @@ def main(scan: Path = EXAMPLE, *, out: Path, seed: int = 8, resolution: int = 19
     head = before.field
     edits = {
         "another's nose": head.with_part("nose", donor),
-        "half way to it": head.with_part("nose", head.towards(donor, 0.5)),
-        "its eyes and ears": head.with_part("eyes", donor).with_part("ears", donor),
+        "half way to it": interpolate(head, donor, 0.5, ["nose"]),
+        "its eyes and ears": swap_parts(head, donor, ["eyes", "ears"]),
         "a new mouth": next(sample_part(model, head, "mouth", 1, generator=generator)),
         "a new chin": next(sample_part(model, head, "chin", 1, generator=generator)),
     }

@@ -57,14 +57,12 @@ def swap(
         frames: Whether the parts' local frames alone move, or the landmark network places all anew.
         output: With what, and how fine.
     """
-    from implicit3dmm.editing.heads import open_head
+    from implicit3dmm.editing import open_head, swap_parts
 
     model = output.load()
     with output_folder(out):
         before, other = open_head(head, model), open_head(donor, model)
-        field = before.field
-        for name in part:
-            field = field.with_part(name, other.field, frames=frames)
+        field = swap_parts(before.field, other.field, part, frames=frames)
         about = {"edit": "swap", "head": str(head), "donor": str(donor), "parts": part, "frames": frames}
         return _save(out, model, before, [field], about, output)
 
@@ -131,7 +129,8 @@ def interpolate(
         shares: How far each result has gone: 0 is the head, 1 the other, 1.5 exaggerates, -1 goes the other way.
         output: With what, and how fine.
     """
-    from implicit3dmm.editing.heads import open_head
+    from implicit3dmm.editing import interpolate as interpolate_heads
+    from implicit3dmm.editing import open_head
     from implicit3dmm.errors import InputError
 
     if not shares:
@@ -139,18 +138,9 @@ def interpolate(
     model = output.load()
     with output_folder(out):
         before, other = open_head(head, model), open_head(donor, model)
-
-        def moved(share: float) -> "ConditionedField":
-            target = before.field.towards(other.field, share)
-            if not part:
-                return target
-            field = before.field
-            for name in part:
-                field = field.with_part(name, target)
-            return field
-
+        moved = [interpolate_heads(before.field, other.field, share, part) for share in shares]
         about = {"edit": "interpolate", "head": str(head), "donor": str(donor), "parts": part, "shares": shares}
-        return _save(out, model, before, map(moved, shares), about, output)
+        return _save(out, model, before, moved, about, output)
 
 
 EDITS = {"swap": swap, "sample": sample, "interpolate": interpolate}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ class LocalityConfig:
 
     parts: tuple[str, ...] = ("nose", "mouth", "eyes", "ears")
     pairs: int = 20
-    """Pairs of heads, each with the next one of its split."""
+    """Pairs of heads, each with the next one of its split; at most as many as there are heads."""
     frames: Frames = "part"
     """Whether a part's local frames alone move, or all are placed anew."""
     split: str = "test"
@@ -110,30 +110,27 @@ def evaluate_locality(
     config.validate()
     held_out = HeldOut(split=config.split, seed=config.seed)
     records = held_out.records(heads)
-    if len(records) < 2:
-        raise InputError(f"{heads.name} has one {config.split} head; a swap takes two; choose another split or corpus")
+    if len(records) < 2 or config.pairs > len(records):
+        raise InputError(
+            f"{heads.name} has {len(records)} {config.split} heads, and {config.pairs} pairs are asked for; a swap takes"
+            " two heads, and each has one next to it; ask for fewer pairs, or choose another split or corpus"
+        )
     for method in methods:
         _check_parts(method, config.parts)
     settings = {key: value for key, value in asdict(config).items() if key not in ("parts", "pairs")}
     about = {"protocol": "locality", **settings, "recipe": asdict(heads.recipe)}
     about["implicit3dmm"] = implicit3dmm.__version__
-    pairs = [(records[i % len(records)], records[(i + 1) % len(records)]) for i in range(config.pairs)]
+    pairs = list(zip(records, records[1:] + records[:1], strict=True))[: config.pairs]
+    asked = [(base, donor, part) for base, donor in pairs for part in config.parts]
     rows = {}
     for method in methods:
         kept = ResultsFolder.of_method(folder, method.name, about | {"method": method.settings})
-        done = {(row["base"], row["donor"], row["part"]) for row in kept.rows}
-
-        @lru_cache(maxsize=2)
-        def fitted(record: int, method: FieldMethod = method) -> _Fitted:
-            return _fit(method, Case.of(heads, record, held_out))
-
-        asked = [(base, donor, part) for base, donor in pairs for part in config.parts]
+        done = {_key(row) for row in kept.rows}
+        fitted = lru_cache(maxsize=2)(partial(_fit, method, heads, held_out))
         for base, donor, part in progress([swap for swap in asked if swap not in done]):
-            kept.append(
-                {"base": base, "donor": donor, "part": part}
-                | _figures(method, fitted(base), fitted(donor), part, config.frames)
-            )
-        rows[method.name] = [row for row in kept.rows if (row["base"], row["donor"], row["part"]) in set(asked)]
+            figures = _figures(method, fitted(base), fitted(donor), part, config.frames)
+            kept.append({"base": base, "donor": donor, "part": part} | figures)
+        rows[method.name] = [row for row in kept.rows if _key(row) in set(asked)]
     _write_summary(Path(folder), rows, config)
     return rows
 
@@ -146,8 +143,12 @@ def _check_parts(method: Method, parts: Sequence[str]) -> None:
         field.with_part(part, field)  # refuses what is no part
 
 
-def _fit(method: FieldMethod, case: Case) -> _Fitted:
-    result = method.fit(case.scan(Condition()).points)
+def _key(row: Row) -> tuple[int, int, str]:
+    return row["base"], row["donor"], row["part"]
+
+
+def _fit(method: FieldMethod, heads: Heads, held_out: HeldOut, record: int) -> _Fitted:
+    result = method.fit(Case.of(heads, record, held_out).scan(Condition()).points)
     codes = {name: table.to(method.model.device) for name, table in result.codes.items()}
     field = method.model.condition(codes)
     mesh = result.mesh.transformed(result.similarity)

@@ -80,9 +80,10 @@ def evaluate_registration(
             case = Case.of(heads, record, held_out)
             kept.append({"record": record} | _figures(_registered(method, case, condition), case.truth))
         rows[method.name] = [row for row in kept.rows if row["record"] in set(records)]
+    cases = (Case.of(heads, record, held_out) for record in records)
     rows[MEAN_HEAD] = [
-        {"record": record} | _figures(template().mesh.transformed(case.head.similarity.inverse()), case.truth)
-        for record, case in ((record, Case.of(heads, record, held_out)) for record in records)
+        {"record": case.record} | _figures(template().mesh.transformed(case.head.similarity.inverse()), case.truth)
+        for case in cases
     ]
     means = {name: _means(own) for name, own in rows.items()}
     write_json(

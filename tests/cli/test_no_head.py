@@ -11,11 +11,7 @@ QUICK = ("--resolution", "40", "--steps", "4")
 FILES = ["codes.safetensors", "mesh.ply", "picture.png", "report.json"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _blank_pictures():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("implicit3dmm.fitting.files.picture", lambda _: np.zeros((4, 4, 3), np.uint8))
-        yield
+pytestmark = pytest.mark.usefixtures("no_picture")
 
 
 @pytest.fixture

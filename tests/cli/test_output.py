@@ -15,12 +15,7 @@ QUICK = ("--steps", "2", "--resolution", "40")
 FILES = ["codes.safetensors", "mesh.ply", "picture.png", "report.json"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _blank_pictures():
-    """Pictures take seconds; one test sees a true one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("implicit3dmm.fitting.files.picture", lambda _: np.zeros((4, 4, 3), np.uint8))
-        yield
+pytestmark = pytest.mark.usefixtures("no_picture")  # one test sees a true one
 
 
 def strict_json(text):

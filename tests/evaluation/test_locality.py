@@ -93,8 +93,9 @@ def test_what_has_no_such_parts_is_refused_before_any_work(method, tiny_corpus, 
     plain = FieldMethod(HeadModel(field, prior, {"name": "plain"}), FitConfig(), RESOLUTION, "digest")
     with pytest.raises(InputError, match="plain has no parts to swap"):
         evaluate_locality(tiny_corpus, [plain], folder=tmp_path / "b", config=TWO)
-    with pytest.raises(InputError, match="has one test head; a swap takes two"):
-        evaluate_locality(tiny_corpus, [method], folder=tmp_path / "c", config=LocalityConfig(split="test"))
+    for alone in (LocalityConfig(split="test", pairs=1), replace(TWO, pairs=7)):
+        with pytest.raises(InputError, match="a swap takes two heads, and each has one next to it"):
+            evaluate_locality(tiny_corpus, [method], folder=tmp_path / "c", config=alone)
     with pytest.raises(InputError, match="at least one part"):
         evaluate_locality(tiny_corpus, [method], folder=tmp_path / "d", config=LocalityConfig(pairs=0))
     assert not any(tmp_path.iterdir())

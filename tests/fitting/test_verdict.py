@@ -98,9 +98,7 @@ def posed(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return points @ Rotation.random(random_state=3).as_matrix().T + rng.uniform(-300, 300, 3)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in ("front", "250 points") else pytest.mark.slow) for name in HEADS]
-)
+@pytest.mark.parametrize("name", HEADS)
 def test_heads_are_not_refused(model, name):
     rng = np.random.default_rng(0)
     result = fit(posed(HEADS[name](rng), rng), model, config=CONFIG, resolution=RESOLUTION)
@@ -110,9 +108,7 @@ def test_heads_are_not_refused(model, name):
     assert "reason" not in result.report["head"]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in ("chair", "hand") else pytest.mark.slow) for name in THINGS]
-)
+@pytest.mark.parametrize("name", THINGS)
 def test_what_is_no_head_is_said_to_be_none_with_a_reason_and_figures(model, name):
     rng = np.random.default_rng(0)
     result = fit(posed(thing(name, rng), rng), model, config=CONFIG, resolution=RESOLUTION)
