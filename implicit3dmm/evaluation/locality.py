@@ -112,8 +112,8 @@ def evaluate_locality(
     records = held_out.records(heads)
     if len(records) < 2 or config.pairs > len(records):
         raise InputError(
-            f"{heads.name} has {len(records)} {config.split} heads, and {config.pairs} pairs are asked for; a swap takes"
-            " two heads, and each has one next to it; ask for fewer pairs, or choose another split or corpus"
+            f"{heads.name} has {len(records)} {config.split} heads, and {config.pairs} pairs are asked for; a swap"
+            " takes two heads, and each has one next to it; ask for fewer pairs, or choose another split or corpus"
         )
     for method in methods:
         _check_parts(method, config.parts)
