@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from implicit3dmm.fields import ConditionedField
 from implicit3dmm.geometry.isosurface import Extraction
@@ -59,6 +60,13 @@ def cautions(extraction: Extraction) -> list[str]:
     return said
 
 
+def at_rest(
+    conditioned: ConditionedField, points: Float[np.ndarray, "n 3"], *, device: torch.device | str = "cpu"
+) -> Float[np.ndarray, "n 3"]:
+    """Where points of one head lie on the same head without its expression, canonical units."""
+    return evaluate_in_chunks(conditioned.to_canonical, points, chunk=CHUNK, device=torch.device(device))
+
+
 def extract_field(
     conditioned: ConditionedField,
     bounds: tuple[tuple[float, float, float], tuple[float, float, float]],
@@ -71,6 +79,6 @@ def extract_field(
     """`extract` for a field whose codes are given already, such as an edited one."""
 
     def sdf(points: np.ndarray) -> np.ndarray:
-        return evaluate_in_chunks(conditioned, points, chunk=CHUNK, device=torch.device(device))
+        return evaluate_in_chunks(conditioned.sdf, points, chunk=CHUNK, device=torch.device(device))
 
     return extract_level_set(sdf, np.array(bounds), resolution, band=band, lipschitz=lipschitz)

@@ -1,7 +1,7 @@
 """A trained model: the field, the prior of its codes, and what one has to know of it, in one safetensors file."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,13 +50,13 @@ class HeadModel:
         Raises:
             InputError: a code is missing or has another size.
         """
-        for spec in self.field.latent_specs:
-            shape = tuple(codes[spec.name].shape) if spec.name in codes else None
-            if shape is None or len(shape) != 2 or shape[1] != spec.dim:
-                raise InputError(
-                    f"{self.name} needs codes {spec.name!r} of shape (b, {spec.dim}); given {shape or sorted(codes)}; "
-                    "codes belong to the model that made them"
-                )
+        missing = [spec.name for spec in self.field.latent_specs if spec.name not in codes]
+        if missing:
+            raise InputError(
+                f"{self.name} needs codes {missing[0]!r}; given {', '.join(sorted(codes)) or 'none'}; codes belong to "
+                "the model that made them"
+            )
+        check_codes(self, codes)
         return self.field.condition(codes)
 
     @torch.no_grad()
@@ -72,33 +72,58 @@ class HeadModel:
             InputError: the codes are those of another model.
         """
         conditioned = self.condition({name: table[:1].to(self.device) for name, table in codes.items()})
-        return evaluate_in_chunks(conditioned, points, chunk=chunk, device=self.device)
+        return evaluate_in_chunks(conditioned.sdf, points, chunk=chunk, device=self.device)
+
+
+def check_codes(model: HeadModel, codes: Codes) -> None:
+    """Compares some of a model's codes with what it needs.
+
+    Raises:
+        InputError: the model has no such code, or one of another size.
+    """
+    sizes = {spec.name: spec.dim for spec in model.field.latent_specs}
+    for name, table in codes.items():
+        if name not in sizes:
+            raise InputError(
+                f"{model.name} has no code {name!r}; it has {', '.join(sizes)}; codes belong to the model that made "
+                "them"
+            )
+        if table.ndim != 2 or table.shape[1] != sizes[name]:
+            raise InputError(
+                f"{model.name} needs codes {name!r} of shape (b, {sizes[name]}); given {tuple(table.shape)}; codes "
+                "belong to the model that made them"
+            )
+
+
+def subject_codes(codes: Codes, model: HeadModel) -> Codes:
+    """Those of the codes that all records of a subject share: without the expression."""
+    return {spec.name: codes[spec.name] for spec in model.field.latent_specs if spec.per == "subject"}
 
 
 def evaluate_in_chunks(
-    conditioned: ConditionedField, points: Float[np.ndarray, "n 3"], *, chunk: int, device: torch.device
-) -> Float[np.ndarray, " n"]:
-    """Signed distances of the first shape of `conditioned`.
+    function: Callable[[Float[Tensor, "1 n 3"]], Float[Tensor, "1 n *d"]],
+    points: Float[np.ndarray, "n 3"],
+    *,
+    chunk: int,
+    device: torch.device,
+) -> Float[np.ndarray, "n *d"]:
+    """Values of a conditioned field of one shape at points, such as `ConditionedField.sdf`.
 
     Chunks are small, so that their activations stay in cache. On the CPU they are shared out among as many threads as
     torch has, one core each: threads inside each small operation would mostly wait for each other.
     """
-    values = np.empty(len(points), np.float32)
 
     @torch.no_grad()
-    def evaluate(start: int) -> None:
+    def evaluate(start: int) -> np.ndarray:
         part = torch.as_tensor(points[start : start + chunk], dtype=torch.float32, device=device)
-        values[start : start + chunk] = conditioned.sdf(part[None])[0].cpu().numpy()
+        return function(part[None])[0].cpu().numpy()
 
-    starts = range(0, len(points), chunk)
+    starts = range(0, max(len(points), 1), chunk)
     workers = min(torch.get_num_threads() if device.type == "cpu" else 1, len(starts))
     if workers > 1:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(evaluate, starts))
-    else:
-        for start in starts:
-            evaluate(start)
-    return values
+            return np.concatenate(list(pool.map(evaluate, starts)))
+    return np.concatenate([evaluate(start) for start in starts])
 
 
 def training_heads(info: Mapping[str, Any]) -> str:
@@ -195,12 +220,16 @@ def save_codes(path: str | Path, codes: Codes, *, model: str) -> None:
 def save_head(path: str | Path, conditioned: ConditionedField, *, model: str) -> None:
     """Writes the local embeddings and anchors of one head, which an edit may have taken from several codes.
 
+    Where the head has an expression that goes with them.
+
     Raises:
         InputError: the field has no local embeddings, or the folder cannot be written to.
     """
     if conditioned.embeddings is None or conditioned.anchors is None:
         raise InputError(f"heads of {model} have no local embeddings to keep; keep their codes, or use imhead")
     state = {"embeddings": conditioned.embeddings, "anchors": conditioned.anchors}
+    if conditioned.expression is not None:
+        state["expression"] = conditioned.expression
     save_codes(path, state, model=model)
 
 
@@ -212,7 +241,7 @@ def load_head(path: str | Path, model: HeadModel) -> ConditionedField:
     """
     state = {name: table[:1].to(model.device) for name, table in load_codes(path, model).items()}
     with torch.no_grad():
-        if state.keys() == {"embeddings", "anchors"}:
+        if "embeddings" in state:
             return model.field.condition_on_embeddings(**state)
         return model.condition(state)
 

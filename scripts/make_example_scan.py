@@ -1,12 +1,15 @@
-"""Makes assets/example_scan.ply, the scan that `implicit3dmm demo` fits.
+"""Makes the shipped scans: assets/example_scan.ply and, with an expression, the one that `implicit3dmm demo` fits.
 
     python scripts/make_example_scan.py
+    python scripts/make_example_scan.py --expression smile_open --cell-mm 3.2 --seed 8 \\
+        --out assets/example_expression.ply
 
 A head of the test split of configs/corpora/base.yaml, so no model has seen it, made as unlike the model's own data as
 a scan is: shoulders, another topology (marching cubes of the joined shape), measurement noise, holes at the crown,
 under the chin and behind an ear, an open bottom, a pose and an origin of its own, centimetres without saying so.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +29,26 @@ NOISE_MM = 0.3
 MM_PER_UNIT = 10.0
 
 
-def main(out: Path = Path("assets/example_scan.ply"), seed: int = 7) -> None:
-    """Writes the scan.
+def main(
+    out: Path = Path("assets/example_scan.ply"),
+    seed: int = 7,
+    expression: str = "neutral",
+    cell_mm: float = CELL_MM,
+) -> None:
+    """Writes a scan; all are of one person.
 
     Args:
         out: PLY file to write.
         seed: Seed of noise, holes and pose.
+        expression: That the person shows.
+        cell_mm: Side of the cells that the joined shape is meshed with.
     """
     rng = np.random.default_rng(seed)
-    recipe = load_config(Recipe, config_file("corpora", "base"))
+    recipe = replace(load_config(Recipe, config_file("corpora", "base")), expressions=(expression,))
     assert recipe.split_of(SUBJECT) == "test"
     head = next(generate(recipe, (SUBJECT,)))
     mm = head.similarity.inverse().apply(head.vertices)
-    bust = with_shoulders(Mesh(mm, open_source("makehuman").template.triangles), head.similarity, cell_mm=CELL_MM)
+    bust = with_shoulders(Mesh(mm, open_source("makehuman").template.triangles), head.similarity, cell_mm=cell_mm)
     scan = with_holes(bust, head.similarity, rng)
     noisy = scan.vertices + rng.normal(0, NOISE_MM, (len(scan.vertices), 1)) * scan.vertex_normals()
     pose = Similarity(1 / MM_PER_UNIT, rotation(rng), rng.uniform(-80, 80, 3))

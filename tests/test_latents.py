@@ -94,7 +94,27 @@ def test_a_prior_counts_only_the_rows_that_were_trained():
     codes.start_from("identity", torch.tensor([[1.0, 0, 0, 0], [3.0, 0, 0, 0], [1e6, 1e6, 1e6, 1e6]]))
     left = LatentPrior.of(codes, torch.tensor([0, 1, 2, 3]))  # the third subject was never shown
     assert left.parts["identity"].mean.tolist() == pytest.approx([2, 0, 0, 0])
-    assert torch.equal(left.parts["expression"].mean, codes.tables["expression"].detach()[:4].mean(0))
+    assert not left.parts["expression"].mean.any()  # of records: about zero, which is neutral
+    rows = codes.tables["expression"].detach()[:4].double()
+    expected = (rows.T @ rows).trace() / 3
+    assert left.parts["expression"].std.double().square().sum() == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_known_parameters_are_not_learnt_and_neutral_records_have_the_code_zero():
+    units = torch.rand(4, 3, generator=generator()) + 0.1
+    spec = LatentSpec("expression", 3, 0.1, "record", names=("a", "b", "c"))
+    neutral = torch.tensor([True, False, False, True])
+    free = LatentSpec("style", 2, 1.0, "record")
+    codes = LatentBank(
+        [spec, free], torch.tensor([0, 0, 1, 1]), generator(), known={"expression": units}, neutral=neutral
+    )
+    assert set(codes.tables) == {"style"}
+    assert set(codes.state_dict()) == {"_rows_expression", "_rows_style", "tables.style"}
+    read = codes.codes(torch.arange(4))
+    assert torch.equal(read["expression"][1:3], units[1:3])
+    assert not read["expression"][neutral].any()
+    assert not read["style"][neutral].any()
+    assert read["style"][1:3].all()
 
 
 def test_log_density_is_that_of_a_multivariate_normal():

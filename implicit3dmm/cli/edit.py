@@ -1,4 +1,4 @@
-"""implicit3dmm edit: one part of a head taken from another, drawn anew, or moved on the way to another."""
+"""implicit3dmm edit: parts of a head taken from another, drawn anew, mirrored or moved; other expressions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -143,13 +143,98 @@ def interpolate(
         return _save(out, model, before, moved, about, output)
 
 
-EDITS = {"swap": swap, "sample": sample, "interpolate": interpolate}
+def mirror(
+    head: Head,
+    /,
+    out: Path,
+    part: tuple[str, ...],
+    output: TheOutput = Output(),
+) -> int:
+    """Makes one side of a part the mirror image of the other.
+
+    Args:
+        head: Codes (.safetensors) of a fit, a sample or an edit, or a scan to fit.
+        out: Folder for meshes, heads, picture and report.
+        part: Sides to copy, such as ears_L eyes_L; the other sides become like them.
+        output: With what, and how fine.
+    """
+    from implicit3dmm.editing import open_head
+
+    model = output.load()
+    with output_folder(out):
+        before = open_head(head, model)
+        field = before.field
+        for name in part:
+            field = field.with_mirrored(name)
+        return _save(out, model, before, [field], {"edit": "mirror", "head": str(head), "parts": part}, output)
+
+
+def express(
+    head: Head,
+    /,
+    out: Path,
+    weights: tuple[str, ...] = (),
+    output: TheOutput = Output(),
+) -> int:
+    """Gives a head an expression by name; without any it becomes neutral.
+
+    Args:
+        head: Codes (.safetensors) of a fit, a sample or an edit, or a scan to fit.
+        out: Folder for meshes, heads, picture and report.
+        weights: Expressions and units with their weights, such as smile=0.8 jawOpen=0.3; smile alone is smile=1.
+        output: With what, and how fine.
+    """
+    from implicit3dmm.editing import named_expression, open_head
+
+    model = output.load()
+    code = named_expression(model, dict(map(_weight, weights)))
+    with output_folder(out):
+        before = open_head(head, model)
+        about = {"edit": "express", "head": str(head), "weights": weights}
+        return _save(out, model, before, [before.field.with_expression(code)], about, output)
+
+
+def transfer(
+    head: Head,
+    donor: Donor,
+    /,
+    out: Path,
+    how: Literal["replace", "add"] = "replace",
+    output: TheOutput = Output(),
+) -> int:
+    """Gives a head the expression of another one.
+
+    Args:
+        head: Codes (.safetensors) of a fit, a sample or an edit, or a scan to fit.
+        donor: Whose expression; the same kinds of files.
+        out: Folder for meshes, heads, picture and report.
+        how: Whether the expression replaces that of the head or is added to it.
+        output: With what, and how fine.
+    """
+    from implicit3dmm.editing import open_head, transfer_expression
+
+    model = output.load()
+    with output_folder(out):
+        before, other = open_head(head, model), open_head(donor, model)
+        field = transfer_expression(before.field, other.field, how=how)
+        about = {"edit": "transfer", "head": str(head), "donor": str(donor), "how": how}
+        return _save(out, model, before, [field], about, output)
+
+
+EDITS = {
+    "swap": swap,
+    "sample": sample,
+    "interpolate": interpolate,
+    "mirror": mirror,
+    "express": express,
+    "transfer": transfer,
+}
 
 Choice = Union[tuple(Annotated[Any, subcommand(name, constructor=run)] for name, run in EDITS.items())]  # noqa: UP007
 
 
 def edit(choice: OmitSubcommandPrefixes[OmitArgPrefixes[Choice]]) -> int:
-    """Changes nose, mouth, eyes, ears, chin, forehead, cheeks, cranium or neck of a head, and leaves the rest alone.
+    """Changes nose, mouth, eyes, ears, chin, forehead, cheeks, cranium or neck of a head, or its expression.
 
     docs/edit.md says what happens and shows the results.
 
@@ -157,6 +242,17 @@ def edit(choice: OmitSubcommandPrefixes[OmitArgPrefixes[Choice]]) -> int:
         choice: What to do; each has its own --help.
     """
     return choice
+
+
+def _weight(text: str) -> tuple[str, float]:
+    """A name and its weight, which is 1 where none is given."""
+    from implicit3dmm.errors import InputError
+
+    name, _, weight = text.partition("=")
+    try:
+        return name, float(weight or 1)
+    except ValueError:
+        raise InputError(f"the weight of {name} is {weight!r}; expected a number, such as {name}=0.8") from None
 
 
 def _save(

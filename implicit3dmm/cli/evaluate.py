@@ -232,6 +232,23 @@ def alignment(
     return _show(out)
 
 
+def expressions(
+    corpus: str, out: Path, models: TheModels = Models(), heads: TheHeads = Heads(), points: int = 10000
+) -> int:
+    """Held-out heads under expressions: the surface, and the way back to the neutral head.
+
+    Args:
+        corpus: Folder that 'implicit3dmm corpus' made, or a recipe with expressions, such as expressive.
+        out: Folder for summary.md, summary.json, pictures of the correspondence and a folder of each model.
+        models: What is tested.
+        heads: Which heads; a subject has one for each expression, one after the other.
+        points: Points of each scan.
+    """
+    from implicit3dmm.evaluation.expressions import evaluate_expressions
+
+    return _measure(evaluate_expressions, corpus, out, models, heads, points=points)
+
+
 def registration(
     corpus: str, out: Path, models: TheModels = Models(), heads: TheHeads = Heads(), points: int = 10000
 ) -> int:
@@ -288,6 +305,7 @@ PROTOCOLS = {
     "specificity": specificity,
     "scale": scale,
     "alignment": alignment,
+    "expressions": expressions,
     "registration": registration,
     "locality": locality,
 }

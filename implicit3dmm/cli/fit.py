@@ -1,8 +1,9 @@
 """implicit3dmm fit: scans in, codes, meshes and reports out."""
 
 import json as json_format
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -19,6 +20,8 @@ def fit(
     landmarks: Annotated[Path | None, arg(metavar="PATH")] = None,
     intrinsics: Annotated[str | None, arg(metavar="FX,FY,CX,CY")] = None,
     depth_unit: Annotated[float | None, arg(metavar="MM")] = None,
+    identity: Literal["each", "shared", "sequence"] = "each",
+    known: Annotated[Path | None, arg(metavar="CODES")] = None,
     resolution: int = 256,
     steps: int = 10,
     seed: int = 0,
@@ -42,6 +45,9 @@ def fit(
         landmarks: File with the 68 iBUG landmarks in the scan's frame, nan for unknown ones (.txt, .npy or .json).
         intrinsics: Camera of depth images: focal lengths and principal point in pixels.
         depth_unit: Millimetres in a unit of the depth images; by default 1 for whole numbers and 1000 for floats.
+        identity: Of several scans, whether each shows a person of its own, all show one person (shared), or they are
+            frames of one person in their order, whose expression is followed (sequence).
+        known: Codes of an earlier fit of the same person, such as of a neutral scan, whose identity is held.
         resolution: Cells along the longest side of the mesh's box.
         steps: Steps of the solver.
         seed: Seed of the choice of points.
@@ -50,11 +56,11 @@ def fit(
     """
     from implicit3dmm.errors import InputError
     from implicit3dmm.evaluation.results import plain_json
-    from implicit3dmm.fitting import FitConfig
+    from implicit3dmm.fitting import FitConfig, HeadFit, fit_sequence, fit_together
     from implicit3dmm.fitting import fit as fit_scan
     from implicit3dmm.fitting.files import read_landmarks, read_transform, save_fit
     from implicit3dmm.geometry.depth_images import DepthImage, Intrinsics, read_depth_image
-    from implicit3dmm.models import load_model
+    from implicit3dmm.models import load_codes, load_model, subject_codes
 
     folders = _folders(scans, out)
     config = FitConfig(seed=seed, steps=steps)
@@ -65,33 +71,56 @@ def fit(
     }
     camera = Intrinsics.parse(intrinsics) if intrinsics is not None else None
     loaded = load_model(model, device=open_device(device))
+    held = subject_codes(load_codes(known, loaded), loaded) if known else None
 
     def opened(scan: Path) -> Path | DepthImage:
         if camera is None and depth_unit is None:
             return scan
         return read_depth_image(scan, intrinsics=camera, mm_per_unit=depth_unit)
 
-    def fit_into(folder: Path, scan: Path) -> dict[str, Any]:
-        options = {"unit": _unit(unit), "config": config, "resolution": resolution, **pose}
-        with output_folder(folder):
-            result = fit_scan(opened(scan), loaded, progress=progress(f"fitting {scan.name}"), **options)
-            save_fit(result, folder)
-        return result.report
+    options = {"unit": _unit(unit), "config": config, "resolution": resolution}
 
-    reports = []
+    def attempted(work: Callable[[Path], Any], scan: Path) -> Any:
+        try:
+            return work(scan)
+        except InputError as error:
+            return error
+
+    def fit_one(scan: Path) -> HeadFit:
+        return fit_scan(opened(scan), loaded, held=held, progress=progress(f"fitting {scan.name}"), **pose, **options)
+
+    def all_fits() -> Iterable[HeadFit | InputError]:
+        if identity == "each":
+            return (attempted(fit_one, scan) for scan in scans)
+        if any(value is not None for value in pose.values()):
+            raise InputError("a pose is given for several scans of one person; each has its own; leave it out")
+        if identity == "sequence":
+            return fit_sequence((attempted(opened, scan) for scan in scans), loaded, held=held, **options)
+        if held is not None:
+            raise InputError("known codes leave nothing to share; give --identity sequence, or leave --known out")
+        return fit_together([opened(scan) for scan in scans], loaded, progress=progress("fitting"), **options)
+
+    reports, results = [], iter(all_fits())
     for scan, folder in zip(scans, folders, strict=True):
         try:
-            report = fit_into(folder, scan)
+            with output_folder(folder):
+                result = next(results)
+                if isinstance(result, InputError):
+                    raise result
+                save_fit(result, folder)
         except InputError as error:
             if len(scans) == 1:
                 raise
             tell(f"{scan}: {error}")
-            report = {"scan": {"file": str(scan)}, "refused": str(error)}
-        reports.append(report)
-        if not report.get("is_head", True):
-            tell(f"{scan}: no head was found; {report['head']['reason']}; {folder} keeps the fit, marked as such")
-        if not json and "refused" not in report:
-            print(summary(report, folder))
+            reports.append({"scan": {"file": str(scan)}, "refused": str(error)})
+            continue
+        reports.append(result.report)
+        if not result.is_head:
+            tell(
+                f"{scan}: no head was found; {result.report['head']['reason']}; {folder} keeps the fit, marked as such"
+            )
+        if not json:
+            print(summary(result.report, folder))
     if json:
         document = plain_json(reports if len(scans) > 1 else reports[0])
         print(json_format.dumps(document, allow_nan=False, indent=1))

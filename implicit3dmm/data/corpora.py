@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from implicit3dmm.data.corpus import Corpus, Samples
@@ -34,6 +34,15 @@ class Corpora:
     def records(self, split: str) -> Int[Tensor, " r"]:
         """Numbers of the records whose subject is in `split`."""
         return torch.cat([member.records(split) + start for start, member in self._records.items()])
+
+    @property
+    def neutral(self) -> Bool[Tensor, " r"]:
+        """Which records show no expression."""
+        return torch.cat([member.neutral for member in self.members.values()])
+
+    def units(self, names: Sequence[str]) -> Float[Tensor, "r d"]:
+        """As `Corpus.units`."""
+        return torch.cat([member.units(names) for member in self.members.values()])
 
     def samples(self, records: Int[Tensor, " b"], count: tuple[int, int], generator: torch.Generator) -> Samples:
         """As `Corpus.samples`; the order of the records is kept."""

@@ -2,8 +2,9 @@
 
     manifest.json     recipe, source version, licence, quantum, counts, checksums
     subjects.npz      coefficients, similarities to the canonical frame, splits, what is known of each
-    records.npz       subject, expression, unit weights, anchors and landmarks of each record
-    shard-0000/       surface_points.npy, surface_normals.npy, surface_regions.npy, distance_points.npy, distances.npy
+    records.npz       subject, expression, unit weights, landmarks and, at rest, anchors of each record
+    shard-0000/       surface_points.npy, surface_normals.npy, surface_regions.npy, distance_points.npy, distances.npy,
+                      and surface_neutral.npy where the recipe has expressions
 
 Coordinates and distances are int16 multiples of 1/30000 canonical unit (6.7 micrometres). Points are shuffled once,
 when they are written, so that a training batch reads one contiguous block of each record.
@@ -12,26 +13,26 @@ when they are written, so that a training batch reads one contiguous block of ea
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from implicit3dmm.config import from_mapping, load_config
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.npz import read_npz
-from implicit3dmm.data.recipe import SPLITS, Head, Recipe, generate
+from implicit3dmm.data.recipe import SPLITS, Head, Recipe, generate, movement
 from implicit3dmm.data.sources import open_source
 from implicit3dmm.errors import InputError
 from implicit3dmm.files import atomic_path, writable_folder
 from implicit3dmm.geometry.distance import signed_distance
 from implicit3dmm.geometry.mesh import Mesh
-from implicit3dmm.geometry.sampling import sample_surface
+from implicit3dmm.geometry.sampling import interpolated, sample_surface
 from implicit3dmm.resources import config_file
 
 FORMAT = "implicit3dmm-corpus"
@@ -47,6 +48,8 @@ GRAM_BLOCK = 4096
 """Columns that are cast to double precision at once."""
 
 SHARD_ARRAYS = ("surface_points", "surface_normals", "surface_regions", "distance_points", "distances")
+REST = "surface_neutral"
+"""Where each surface sample lies on the subject's neutral head; a corpus of neutral heads has no such array."""
 
 
 class Samples(NamedTuple):
@@ -54,6 +57,8 @@ class Samples(NamedTuple):
 
     surface: Float[Tensor, "b n 3"]
     normals: Float[Tensor, "b n 3"]
+    neutral: Float[Tensor, "b n 3"]
+    """Where the surface points lie on the subjects' neutral heads."""
     points: Float[Tensor, "b m 3"]
     distances: Float[Tensor, "b m"]
 
@@ -81,7 +86,28 @@ class Corpus(Heads):
         self.anchors = torch.from_numpy(records["anchors"])
         self.landmarks = torch.from_numpy(records["landmarks"])
         self._shards = [self._open_shard(name) for name in manifest["shards"]]
-        self._records_per_shard = SUBJECTS_PER_SHARD * len(self.recipe.expressions)
+        self._records_per_shard = SUBJECTS_PER_SHARD * len(self.recipe.record_names)
+
+    @property
+    def neutral(self) -> Bool[Tensor, " r"]:
+        """Which records show no expression."""
+        return torch.from_numpy(~self.record_units.any(axis=1))
+
+    def units(self, names: Sequence[str]) -> Float[Tensor, "r d"]:
+        """Weights of the expression units `names` in each record; zero for those that the source lacks.
+
+        Raises:
+            InputError: a record moves a unit that is not among `names`.
+        """
+        known = {name: self.record_units[:, column] for column, name in enumerate(self.source.unit_names)}
+        missing = [name for name, weights in known.items() if weights.any() and name not in names]
+        if missing:
+            raise InputError(
+                f"{self.name} moves the units {', '.join(missing)}, which the field's config does not name; add them "
+                "to its units"
+            )
+        zero = np.zeros(len(self.record_units), np.float32)
+        return torch.from_numpy(np.stack([known.get(name, zero) for name in names], axis=1).astype(np.float32))
 
     @property
     def members(self) -> dict[int, "Corpus"]:
@@ -97,8 +123,14 @@ class Corpus(Heads):
             generator: chooses the blocks.
         """
         blocks = [self._blocks(int(record), count, generator) for record in records]
-        surface, normals, points, distances = (np.stack(field) for field in zip(*blocks, strict=True))
-        return Samples(_dequantised(surface), _from_octahedron(normals), _dequantised(points), _dequantised(distances))
+        surface, normals, neutral, points, distances = (np.stack(field) for field in zip(*blocks, strict=True))
+        return Samples(
+            _dequantised(surface),
+            _from_octahedron(normals),
+            _dequantised(neutral),
+            _dequantised(points),
+            _dequantised(distances),
+        )
 
     def _blocks(self, record: int, count: tuple[int, int], generator: torch.Generator) -> tuple[np.ndarray, ...]:
         shard, row = divmod(record, self._records_per_shard)
@@ -108,13 +140,14 @@ class Corpus(Heads):
         return (
             arrays["surface_points"][row, surface],
             arrays["surface_normals"][row, surface],
+            arrays[REST if self.recipe.moves else "surface_points"][row, surface],
             arrays["distance_points"][row, distance],
             arrays["distances"][row, distance],
         )
 
     def _open_shard(self, name: str) -> dict[str, np.ndarray]:
         try:
-            return {key: np.load(self.folder / name / f"{key}.npy", mmap_mode="r") for key in SHARD_ARRAYS}
+            return {key: np.load(self.folder / name / f"{key}.npy", mmap_mode="r") for key in _arrays(self.recipe)}
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{self.folder / name} cannot be read ({error}); build the corpus again") from None
 
@@ -165,7 +198,7 @@ def build_corpus(recipe: Recipe, folder: str | Path, *, progress: Callable[[Iter
                 open_shard = []
     _write_tables(recipe, folder)
     files = [folder / f"{name}.npz" for name in ("records", "subjects")]
-    files += [folder / name / f"{key}.npy" for name in shards for key in SHARD_ARRAYS]
+    files += [folder / name / f"{key}.npy" for name in shards for key in _arrays(recipe)]
     source = open_source(recipe.source)
     manifest = {
         "format": FORMAT,
@@ -202,7 +235,7 @@ def open_heads(name: str | Path) -> Heads:
 
 def neutral_vertices(heads: Heads, subjects: Int[Tensor, " s"]) -> Float[np.ndarray, "s c"]:
     """Vertex coordinates of the subjects' neutral heads, canonical units, a row of 3 v numbers for each."""
-    neutral = replace(heads.recipe, expressions=("neutral",))
+    neutral = replace(heads.recipe, expressions=("neutral",), random_expressions=0)
     return np.stack([head.vertices.astype(np.float32).ravel() for head in generate(neutral, subjects.tolist())])
 
 
@@ -221,28 +254,48 @@ def gram_axes(
     return left[:, ::-1], np.sqrt(squared[::-1].clip(min=0))
 
 
+def _arrays(recipe: Recipe) -> tuple[str, ...]:
+    return (*SHARD_ARRAYS, REST) if recipe.moves else SHARD_ARRAYS
+
+
 def _sample(recipe: Recipe, head: Head) -> dict[str, np.ndarray]:
     template = open_source(recipe.source).template
-    rng = np.random.default_rng([recipe.seed, head.subject, recipe.expressions.index(head.expression), 1])
+    rng = np.random.default_rng([recipe.seed, head.subject, recipe.record_names.index(head.expression), 1])
     mesh = Mesh(head.vertices, template.triangles)
-    surface = sample_surface(mesh, recipe.surface_points, rng=rng, smooth_normals=True)
+    density = _density(recipe, mesh)
+    surface = sample_surface(mesh, recipe.surface_points, rng=rng, smooth_normals=True, density=density)
     order = rng.permutation(recipe.surface_points)
     corner = template.triangles[surface.faces, surface.barycentric.argmax(1)]
     # Distances are taken to the quantised points, so that quantisation adds nothing to their error.
-    points = _quantised(_distance_places(mesh, recipe.distance_points, rng))
+    points = _quantised(_distance_places(mesh, recipe.distance_points, rng, density))
     distances = signed_distance(points * QUANTUM, mesh).distance
-    return {
+    at_rest = interpolated(head.neutral, template.triangles[surface.faces], surface.barycentric)
+    arrays = {
         "surface_points": _quantised(surface.points[order]),
+        REST: _quantised(at_rest[order]),
         "surface_normals": _to_octahedron(surface.normals[order]),
         "surface_regions": template.regions[corner[order]],
         "distance_points": points,
         "distances": _quantised(distances),
     }
+    return {key: arrays[key] for key in _arrays(recipe)}
 
 
-def _distance_places(mesh: Mesh, count: int, rng: np.random.Generator) -> Float[np.ndarray, "m 3"]:
+def _density(recipe: Recipe, mesh: Mesh) -> Float[np.ndarray, " f"] | None:
+    """Samples for a unit of area of each face of a head."""
+    if not recipe.moving_share:
+        return None
+    moved = movement(recipe)[mesh.faces].mean(1)
+    areas = mesh.face_areas()
+    even, moving = 1 / areas.sum(), moved / (moved @ areas)
+    return (1 - recipe.moving_share) * even + recipe.moving_share * moving
+
+
+def _distance_places(
+    mesh: Mesh, count: int, rng: np.random.Generator, density: Float[np.ndarray, " f"] | None
+) -> Float[np.ndarray, "m 3"]:
     near = [(round(share * count), std) for share, std in NEAR]
-    around = sample_surface(mesh, sum(number for number, _ in near), rng=rng).points
+    around = sample_surface(mesh, sum(number for number, _ in near), rng=rng, density=density).points
     around = rng.permutation(around)
     around += (
         rng.normal(size=around.shape) * np.repeat([std for _, std in near], [number for number, _ in near])[:, None]
@@ -257,7 +310,7 @@ def _write_shard(folder: Path, records: list[dict[str, np.ndarray]]) -> None:
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    for key in SHARD_ARRAYS:
+    for key in records[0]:
         np.save(temporary / f"{key}.npy", np.stack([record[key] for record in records]))
     temporary.rename(folder)
 
@@ -267,7 +320,7 @@ def _write_tables(recipe: Recipe, folder: Path) -> None:
     subjects: dict[str, list] = {"coefficients": [], "similarities": [], "split": [], "about": []}
     records: dict[str, list] = {"subject": [], "expression": [], "units": [], "anchors": [], "landmarks": []}
     for head in generate(recipe):
-        if head.expression == recipe.expressions[0]:
+        if head.expression == recipe.record_names[0]:
             subjects["coefficients"].append(head.person.coefficients)
             subjects["similarities"].append(head.similarity.matrix())
             subjects["split"].append(SPLITS.index(recipe.split_of(head.subject)))
@@ -275,7 +328,7 @@ def _write_tables(recipe: Recipe, folder: Path) -> None:
         records["subject"].append(head.subject)
         records["expression"].append(head.expression)
         records["units"].append(head.units)
-        records["anchors"].append(head.vertices[template.anchors].astype(np.float32))
+        records["anchors"].append(head.neutral[template.anchors].astype(np.float32))
         records["landmarks"].append(head.vertices[template.landmarks].astype(np.float32))
     for name, table in (("subjects", subjects), ("records", records)):
         with atomic_path(folder / f"{name}.npz") as path:
@@ -286,7 +339,7 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     """Marks the folder as this recipe's, or refuses one that belongs to something else."""
     claim, text = folder / "recipe.json", json.dumps(asdict(recipe), indent=1)
     if claim.exists():
-        if _json(claim) != json.loads(text):
+        if from_mapping(Recipe, _json(claim), where=str(claim)) != recipe:
             raise InputError(f"{folder} holds a corpus of another recipe; choose another folder or remove it")
     elif any(folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no corpus; choose another folder")

@@ -27,7 +27,7 @@ class Heads:
         self.recipe = recipe
         self.name = name
         self.split = np.array([SPLITS.index(recipe.split_of(subject)) for subject in range(recipe.subjects)])
-        self.record_subject = torch.arange(recipe.subjects).repeat_interleave(len(recipe.expressions))
+        self.record_subject = torch.arange(recipe.subjects).repeat_interleave(len(recipe.record_names))
 
     @property
     def source(self) -> HeadSource:
@@ -44,7 +44,7 @@ class Heads:
 
     def head(self, record: int) -> Head:
         """Makes the exact head of one record from the recipe."""
-        subject, expression = divmod(int(record), len(self.recipe.expressions))
+        subject, expression = divmod(int(record), len(self.recipe.record_names))
         return list(generate(self.recipe, (subject,)))[expression]
 
     def mesh(self, record: int) -> Mesh:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from implicit3dmm.data.sources import (
     Subject,
     expression_weights,
     open_source,
+    random_expression,
     source_names,
     subject_similarity,
 )
@@ -26,6 +28,9 @@ DETAIL_WAVELENGTHS_MM = (6.0, 24.0)
 """Band of the optional surface detail: shorter waves than the mesh's edges would be noise, longer ones are shape."""
 DETAIL_WAVES = 96
 DETAIL_STREAM = 3
+
+RANDOM = "random_"
+"""What the names of random expressions start with."""
 
 SUBJECTS_AT_ONCE = 16
 """Subjects blended in one matrix product."""
@@ -47,8 +52,13 @@ class Recipe:
     """Test subjects, drawn after the validation ones."""
     expressions: tuple[str, ...] = ("neutral",)
     """Expressions of each subject; those other than neutral get a random gain and asymmetry."""
+    random_expressions: int = 0
+    """Further expressions of each subject, each a random combination of a few units of the source."""
     detail_mm: float = 0.0
     """Root mean square height of band-limited detail along the normals, mm; 0 is the plain source."""
+    moving_share: float = 0.0
+    """Share of the samples that lie where the expressions move the head, for each of them in proportion to its
+    movement; the others are even by area."""
     surface_points: int = 24576
     """Surface samples of each head."""
     distance_points: int = 24576
@@ -64,8 +74,16 @@ class Recipe:
             raise InputError("train, validation, test: give counts of at least 0 that are not all 0")
         if min(self.surface_points, self.distance_points) < 1:
             raise InputError("surface_points and distance_points must be at least 1")
+        if self.random_expressions < 0:
+            raise InputError(f"random_expressions is {self.random_expressions}; give at least 0")
+        if self.random_expressions and not open_source(self.source).combined_units:
+            raise InputError(
+                f"random_expressions is {self.random_expressions}, but {self.source} has no units to combine; give 0"
+            )
         if not 0 <= self.detail_mm <= 3:
             raise InputError(f"detail_mm is {self.detail_mm}; give 0 to 3 mm")
+        if not 0 <= self.moving_share <= 1 or (self.moving_share and not self.moves):
+            raise InputError(f"moving_share is {self.moving_share}; give 0 to 1, and 0 where all heads are neutral")
         known = open_source(self.source).expressions
         unknown = [name for name in self.expressions if name not in known]
         if unknown or not self.expressions:
@@ -75,6 +93,16 @@ class Recipe:
     def subjects(self) -> int:
         """Number of subjects in all."""
         return self.train + self.validation + self.test
+
+    @property
+    def record_names(self) -> tuple[str, ...]:
+        """Name of the expression of each of a subject's records."""
+        return self.expressions + tuple(f"{RANDOM}{number + 1}" for number in range(self.random_expressions))
+
+    @property
+    def moves(self) -> bool:
+        """Whether any record is not neutral."""
+        return any(name != "neutral" for name in self.record_names)
 
     def split_of(self, subject: int) -> str:
         """Name of the split that a subject belongs to."""
@@ -93,6 +121,8 @@ class Head(NamedTuple):
     """From the subject's own millimetres to the canonical frame."""
     vertices: Float[np.ndarray, "v 3"]
     """Canonical units."""
+    neutral: Float[np.ndarray, "v 3"]
+    """The same vertices of the same person without an expression."""
 
 
 def generate(recipe: Recipe, subjects: Sequence[int] | None = None) -> Iterator[Head]:
@@ -108,15 +138,19 @@ def generate(recipe: Recipe, subjects: Sequence[int] | None = None) -> Iterator[
         yield from _generate_block(source, recipe, wanted[start : start + SUBJECTS_AT_ONCE])
 
 
+@cache
+def movement(recipe: Recipe) -> Float[np.ndarray, " v"]:
+    """How much the recipe's expressions move each vertex of its first subject, every expression counting alike."""
+    moved = [np.linalg.norm(head.vertices - head.neutral, axis=1) for head in generate(recipe, (0,))]
+    return np.mean([distance / distance.mean() for distance in moved if distance.any()], axis=0)
+
+
 def _generate_block(source: HeadSource, recipe: Recipe, subjects: Sequence[int]) -> Iterator[Head]:
     rngs = [np.random.default_rng([recipe.seed, number]) for number in subjects]
     people = [source.sample_subject(rng) for rng in rngs]
     coefficients = np.stack([person.coefficients for person in people])
     neutral = source.vertices(coefficients).astype(np.float64)
-    units = {
-        name: np.stack([expression_weights(source, name, None if name == "neutral" else rng) for rng in rngs])
-        for name in recipe.expressions
-    }
+    units = {name: np.stack([_performed(source, name, rng) for rng in rngs]) for name in recipe.record_names}
     posed = {
         name: neutral if name == "neutral" else source.vertices(coefficients, weights).astype(np.float64)
         for name, weights in units.items()
@@ -126,11 +160,24 @@ def _generate_block(source: HeadSource, recipe: Recipe, subjects: Sequence[int])
         # A stream of its own: the relief is the person's, whatever expressions the recipe asks for.
         skin = np.random.default_rng([recipe.seed, number, 0, DETAIL_STREAM])
         relief = detail(source.template.vertices, recipe.detail_mm, skin)[:, None] if recipe.detail_mm else None
-        for name in recipe.expressions:
-            vertices = posed[name][i]
-            if relief is not None:
-                vertices = vertices + relief * Mesh(vertices, source.template.triangles).vertex_normals()
-            yield Head(number, name, units[name][i], person, similarity, similarity.apply(vertices))
+        at_rest = similarity.apply(_with_relief(neutral[i], relief, source))
+        for name in recipe.record_names:
+            moved = at_rest if name == "neutral" else similarity.apply(_with_relief(posed[name][i], relief, source))
+            yield Head(number, name, units[name][i], person, similarity, moved, at_rest)
+
+
+def _performed(source: HeadSource, name: str, rng: np.random.Generator) -> Float[np.ndarray, " u"]:
+    if name.startswith(RANDOM):
+        return random_expression(source, rng)
+    return expression_weights(source, name, None if name == "neutral" else rng)
+
+
+def _with_relief(
+    vertices: Float[np.ndarray, "v 3"], relief: Float[np.ndarray, "v 1"] | None, source: HeadSource
+) -> Float[np.ndarray, "v 3"]:
+    if relief is None:
+        return vertices
+    return vertices + relief * Mesh(vertices, source.template.triangles).vertex_normals()
 
 
 def detail(places: Float[np.ndarray, "v 3"], rms_mm: float, rng: np.random.Generator) -> Float[np.ndarray, " v"]:

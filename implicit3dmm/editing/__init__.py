@@ -1,8 +1,19 @@
-"""Changes to one part of a head: taken from another head, drawn anew, moved on the way to another."""
+"""Changes to a head: parts taken from another, drawn anew or mirrored, other expressions."""
 
 from implicit3dmm.editing.edits import interpolate, swap_parts
 from implicit3dmm.editing.effect import displacement_mm
-from implicit3dmm.editing.heads import EditableHead, open_head
+from implicit3dmm.editing.expressions import named_expression, transfer_expression
+from implicit3dmm.editing.heads import EditableHead, open_fit, open_head
 from implicit3dmm.editing.sampling import sample_part
 
-__all__ = ["EditableHead", "displacement_mm", "interpolate", "open_head", "sample_part", "swap_parts"]
+__all__ = [
+    "EditableHead",
+    "displacement_mm",
+    "interpolate",
+    "named_expression",
+    "open_fit",
+    "open_head",
+    "sample_part",
+    "swap_parts",
+    "transfer_expression",
+]

@@ -1,7 +1,10 @@
 """Heads that can be edited, from files of codes or from scans."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from implicit3dmm.errors import InputError
 from implicit3dmm.extraction import cautions, extract_field
@@ -42,18 +45,34 @@ class EditableHead:
         return extraction.mesh, cautions(extraction)
 
 
+def open_fit(folder: str | Path, model: HeadModel) -> EditableHead:
+    """The head that a fit left in its folder, in the frame of its scan.
+
+    Raises:
+        InputError: the folder holds no fit, or one of another model.
+    """
+    report, codes = Path(folder) / "report.json", Path(folder) / "codes.safetensors"
+    if not (report.is_file() and codes.is_file()):
+        raise InputError(f"{folder} holds no fit; report.json and codes.safetensors are expected; give a folder of one")
+    alignment = json.loads(report.read_text())["alignment"]
+    placement = Similarity.from_matrix(np.array(alignment["to_canonical"])).inverse()
+    return EditableHead(load_head(codes, model), placement, alignment["mm_per_unit"])
+
+
 def open_head(path: str | Path, model: HeadModel, *, config: FitConfig | None = None) -> EditableHead:
     """A head from its codes, from a file that an edit left, or from a scan, to which the model is fitted.
 
     Args:
-        path: codes.safetensors of a fit or a sample, head.safetensors of an edit, or a scan in any format that `fit`
-            reads.
+        path: the folder of a fit, codes.safetensors of a fit or a sample, edit_000.safetensors of an edit, or a scan in
+            any format that `fit` reads.
         model: that the codes belong to, or that is fitted.
         config: of the fit.
 
     Raises:
         InputError: the file cannot be used, its codes belong to another model, or the scan shows no head.
     """
+    if Path(path).is_dir():
+        return open_fit(path, model)
     if Path(path).suffix == ".safetensors":
         return EditableHead(load_head(path, model), Similarity.identity(), UNIT_MM)
     result = fit(path, model, config=config, resolution=FIT_RESOLUTION)

@@ -156,7 +156,7 @@ def evaluate_alignment(
 
 def _cases(heads: Heads, config: AlignmentConfig, *, with_scan: bool) -> list[Case]:
     """All cases; those of one head lie together."""
-    records = heads.records(config.split)[:: len(heads.recipe.expressions)].tolist()
+    records = heads.records(config.split)[:: len(heads.recipe.record_names)].tolist()
     if not records:
         raise InputError(f"{heads.name} has no {config.split} heads; choose another split or corpus")
     return [

@@ -104,6 +104,11 @@ class Case:
         """The exact mesh, in the subject's millimetres."""
         return Mesh(self.head.vertices, self.template.triangles).transformed(self.head.similarity.inverse())
 
+    @property
+    def truth_at_rest(self) -> Mesh:
+        """The exact mesh without the expression."""
+        return Mesh(self.head.neutral, self.template.triangles).transformed(self.head.similarity.inverse())
+
     def scan(self, condition: Condition) -> Scan:
         """What a method is shown; equal seeds give equal scans, and one pose and unit under all conditions."""
         rng = self._rng(0)

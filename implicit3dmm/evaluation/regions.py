@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Bool
 
+from implicit3dmm.geometry.neighbours import NearestNeighbours
+from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.heads.template import FACE_REGIONS, REGIONS, HeadTemplate
 
 HEADLINE = "neck_masked"
@@ -13,6 +15,21 @@ WIDE_PARTS = (HEADLINE, "whole_head", "face")
 
 PARTS = (*WIDE_PARTS, *REGIONS)
 """Names of the parts, the headline first."""
+
+
+LANDMARKS_OF = {"lips": slice(48, 68), "eyelids": slice(36, 48)}
+"""iBUG landmarks along the edges that expressions move most."""
+REACH_MM = 6.0
+"""Vertices of the average adult so near to a landmark belong to its edge."""
+
+
+def moving_parts(template: HeadTemplate) -> dict[str, Bool[np.ndarray, " v"]]:
+    """Masks of the template's vertices along the lips and the eyelids."""
+    masks = {}
+    for name, landmarks in LANDMARKS_OF.items():
+        places = NearestNeighbours(template.vertices[template.landmarks[landmarks]])
+        masks[name] = places.query(template.vertices)[0] * UNIT_MM < REACH_MM
+    return masks
 
 
 def head_parts(template: HeadTemplate) -> dict[str, Bool[np.ndarray, " v"]]:

@@ -21,6 +21,7 @@ from implicit3dmm.evaluation.statistics import Estimate, estimate_mean
 from implicit3dmm.evaluation.summary import write_text
 from implicit3dmm.evaluation.tables import markdown_table, plus_minus
 from implicit3dmm.evaluation.trials import MEAN_HEAD
+from implicit3dmm.fitting.fit import HeadFit
 from implicit3dmm.fitting.registration import registered_mesh
 from implicit3dmm.geometry.mesh import Mesh
 
@@ -98,9 +99,13 @@ def _registered(method: Method, case: Case, condition: Condition) -> Mesh:
     """The template on the method's fit, in the subject's millimetres."""
     scan = case.scan(condition)
     result = method.fit(scan.points)
-    mesh = result.mesh
-    if not np.array_equal(mesh.faces, template().triangles):
-        mesh = registered_mesh(mesh.transformed(result.similarity)).transformed(result.similarity.inverse())
+    if isinstance(result, HeadFit):
+        mesh = result.registered_mesh
+    elif np.array_equal(result.mesh.faces, template().triangles):
+        mesh = result.mesh
+    else:
+        surface = result.mesh.transformed(result.similarity)
+        mesh = registered_mesh(surface, surface.vertices).transformed(result.similarity.inverse())
     return mesh.transformed(scan.placement.inverse())
 
 

@@ -11,9 +11,8 @@ import implicit3dmm
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.evaluation.cases import Case, HeldOut, Scan
 from implicit3dmm.evaluation.conditions import Condition
-from implicit3dmm.evaluation.methods import Method, MethodInfo
+from implicit3dmm.evaluation.methods import FittedHead, Method, MethodInfo
 from implicit3dmm.evaluation.results import ResultsFolder, Row
-from implicit3dmm.geometry.mesh import Mesh
 
 MEAN_HEAD = "mean head"
 """The do-nothing method of every table, and the condition of its rows."""
@@ -21,6 +20,14 @@ MEAN_HEAD = "mean head"
 UNKNOWN = MethodInfo()
 
 log = logging.getLogger(__name__)
+
+Measure = Callable[[Method, Case, Scan, FittedHead], Row]
+"""What is written down of a fit."""
+
+
+def judged(method: Method, case: Case, scan: Scan, result: FittedHead) -> Row:
+    """Figures of the fitted mesh."""
+    return {"figures": case.judge(result.mesh.transformed(scan.placement.inverse()))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +62,7 @@ def run_trials(
     protocol: str,
     folder: str | Path,
     held_out: HeldOut,
+    measure: Measure = judged,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[Trials]:
     """Lets each method find each head under each condition, and the mean head stand beside them.
@@ -74,6 +82,7 @@ def run_trials(
         protocol: name of the protocol, which a folder serves one of.
         folder: where the results go.
         held_out: which heads, and how they are measured.
+        measure: what is written down of each fit, "figures" among it.
         progress: wraps the trials to do, such as `tqdm`.
 
     Returns:
@@ -98,15 +107,15 @@ def run_trials(
     for record in records:
         planned.append((record, MEAN_HEAD, reference, partial(_mean_head_row, methods[0])))
         planned += [
-            (record, condition.name, kept, partial(_row, method, condition))
+            (record, condition.name, kept, partial(_row, method, condition, measure))
             for condition in conditions
             for method, kept in zip(methods, results, strict=True)
         ]
     done = {id(kept): {(row["record"], row["condition"]) for row in kept.rows} for kept in (reference, *results)}
     pending = [trial for trial in planned if trial[:2] not in done[id(trial[2])]]
     case_of = lru_cache(maxsize=1)(partial(Case.of, heads, held_out=held_out))
-    for record, _, kept, measure in progress(pending):
-        kept.append(measure(case_of(record)))
+    for record, _, kept, row_of in progress(pending):
+        kept.append(row_of(case_of(record)))
     asked = [condition.name for condition in conditions]
     return [
         *(
@@ -122,8 +131,8 @@ def _chosen(rows: Sequence[Row], records: Sequence[int], conditions: Sequence[st
     return sorted(chosen, key=lambda row: (row["record"], conditions.index(row["condition"])))
 
 
-def _row(method: Method, condition: Condition, case: Case) -> Row:
-    return _about(case, condition.name) | _attempt(method, case, case.scan(condition))
+def _row(method: Method, condition: Condition, measure: Measure, case: Case) -> Row:
+    return _about(case, condition.name) | _attempt(method, measure, case, case.scan(condition))
 
 
 def _mean_head_row(method: Method, case: Case) -> Row:
@@ -141,13 +150,13 @@ def _about(case: Case, condition: str) -> Row:
     }
 
 
-def _attempt(method: Method, case: Case, scan: Scan) -> Row:
-    """Figures and times of the fit, or its error."""
+def _attempt(method: Method, measure: Measure, case: Case, scan: Scan) -> Row:
+    """What is measured of the fit, and its times, or its error."""
     cpu, wall = time.process_time(), time.perf_counter()
     try:
-        mesh: Mesh = method.fit(scan.points).mesh
+        result = method.fit(scan.points)
         seconds = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
-        return {"figures": case.judge(mesh.transformed(scan.placement.inverse())), "error": None, **seconds}
+        return measure(method, case, scan, result) | {"error": None, **seconds}
     except Exception as error:  # Whatever a method raises is its result on this head, and the others go on.
         log.warning("record %d: the fit by %s failed", case.record, method.name, exc_info=True)
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -24,8 +24,8 @@ class Jacobian(NamedTuple):
     """Canonical units."""
     by_codes: Codes
     """(n, d) derivative by each of the shape's codes."""
-    by_points: Float[Tensor, "n 3"]
-    """Derivative by the point."""
+    by_points: Float[Tensor, "n 3+a"]
+    """Derivative by the point, and by its ambient coordinates where it has any."""
 
 
 class Field(nn.Module, ABC):
@@ -42,6 +42,8 @@ class Field(nn.Module, ABC):
     """The codes that it needs."""
     parts: tuple[str, ...] = ()
     """Names of the parts that can be edited one by one."""
+    ambient: int = 0
+    """Ambient coordinates a that follow a point's three; an expression warp hands them to the field that it warps."""
     bounds: ClassVar[tuple[tuple[float, float, float], tuple[float, float, float]]] = (
         (-0.6, -0.95, -0.6),
         (0.6, 0.9, 0.8),
@@ -57,20 +59,39 @@ class Field(nn.Module, ABC):
         """
 
     def condition_on_embeddings(
-        self, embeddings: Float[Tensor, "b k e"], anchors: Float[Tensor, "b k 3"] | None = None
+        self,
+        embeddings: Float[Tensor, "b k e"],
+        anchors: Float[Tensor, "b k 3"] | None = None,
+        expression: Float[Tensor, "b d"] | None = None,
     ) -> "ConditionedField":
         """The field of given local embeddings, which need not come from one code, as those of an edited head do not.
 
         Args:
             embeddings: of each local part.
             anchors: their places; by default where the embeddings put them.
+            expression: code of the expression, where the field has any; neutral by default.
 
         Raises:
             InputError: the architecture has no local embeddings.
         """
         raise InputError(f"{type(self).__name__} has no local embeddings; use a model with parts, such as imhead")
 
-    def jacobian(self, codes: Codes, points: Float[Tensor, "n 3"]) -> Jacobian:
+    def traits(self, codes: Codes) -> Float[Tensor, "b f"]:
+        """What a warp reads of each subject: an affine function of its codes, here the codes themselves."""
+        return torch.cat([codes[spec.name] for spec in self.latent_specs], dim=-1)
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes over the weights of a trained field that this one extends.
+
+        Raises:
+            InputError: they are those of another architecture or of other sizes.
+        """
+        try:
+            self.load_state_dict(weights)
+        except RuntimeError:
+            raise InputError(f"the weights to start from are not those of this {type(self).__name__}") from None
+
+    def jacobian(self, codes: Codes, points: Float[Tensor, "n 3+a"]) -> Jacobian:
         """Signed distances of one shape with their derivatives by codes and points, which Gauss-Newton fits need.
 
         Here every point gets a shape of its own, so that one backward pass tells all points apart; an architecture
@@ -100,7 +121,9 @@ class ConditionedField(ABC):
     embeddings: Tensor | None = None
     """(b, k, d) local embeddings made from the codes, where the architecture has any."""
     anchors: Float[Tensor, "b k 3"] | None = None
-    """Centres of the local parts, canonical units, where the architecture has any."""
+    """Centres of the local parts on the neutral head, canonical units, where the architecture has any."""
+    expression: Float[Tensor, "b d"] | None = None
+    """Codes of the expressions, where the architecture has any; zero is neutral."""
 
     @abstractmethod
     def sdf(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"]:
@@ -125,6 +148,15 @@ class ConditionedField(ABC):
         """Where each point lands in the neutral or template space; a field without a warp leaves it in place."""
         return points
 
+    def warp_error(self, posed: Float[Tensor, "b n 3"], neutral: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"] | None:
+        """Distance by which the warp misses known correspondences; None where the field has no warp.
+
+        Args:
+            posed: points of the shapes.
+            neutral: the same points of the same subjects without an expression.
+        """
+        return None
+
     def part_weights(self, points: Float[Tensor, "b n 3"]) -> tuple[Int[Tensor, "b n k"], Float[Tensor, "b n k"]]:
         """Indices and weights of the few local parts that act at each point.
 
@@ -145,6 +177,25 @@ class ConditionedField(ABC):
             InputError: the architecture has no parts, or none of that name.
         """
         raise InputError(f"{type(self).__name__} has no part {name!r}; use a model with parts, such as imhead")
+
+    def with_mirrored(self, name: str) -> "ConditionedField":
+        """The same field with one side of a part given to the other side, mirrored.
+
+        Args:
+            name: one side of a part, such as ears_L, which the other side becomes like.
+
+        Raises:
+            InputError: the architecture has no such part.
+        """
+        raise InputError(f"{type(self).__name__} has no part {name!r}; use a model with parts, such as imhead")
+
+    def with_expression(self, expression: Float[Tensor, "b d"]) -> "ConditionedField":
+        """The same subjects under other expressions.
+
+        Raises:
+            InputError: the architecture has no expressions.
+        """
+        raise InputError(f"{type(self).__name__} has no expressions; use a model with a warp, such as imhead")
 
     def towards(self, other: "ConditionedField", share: float) -> "ConditionedField":
         """A field between this one (share 0) and `other` (share 1) of the same model, or beyond either.

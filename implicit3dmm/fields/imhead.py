@@ -5,6 +5,7 @@ and condition 39 local-part networks in the anchors' frames; the networks' featu
 (Eqns 4 and 5) and a fusion network turns the blend into the signed distance (Eqn 6).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -41,6 +42,8 @@ class ImHeadConfig:
     global_dim: int = 0
     """Size of a global code beside local ones; all local networks read it, and the landmark network reads it alone
     (NPHM)."""
+    local_frames: bool = True
+    """Whether each local network reads points relative to its anchor (Eqn 13), or all read them as they are."""
     octaves: int = 7
     """Octaves of the positional encoding of local coordinates."""
     octave_decay: float = 0.5
@@ -58,6 +61,8 @@ class ImHeadConfig:
     """Width of the fusion network."""
     fusion_layers: int = 4
     """Hidden layers of the fusion network."""
+    ambient: int = 0
+    """Ambient coordinates of a point beside its place, which an expression warp hands over; see expression_warp."""
     landmark_width: int = 256
     """Width of the landmark network's two hidden layers; the paper does not give it."""
     exterior_radius: float = 1.0
@@ -73,7 +78,7 @@ class ImHeadConfig:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("octaves", "global_dim"):
+        for name in ("octaves", "global_dim", "ambient"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 0")
         if self.global_dim and self.codes == "compact":
@@ -92,6 +97,7 @@ class ImHead(Field):
         super().__init__()
         self.config = config
         self.latent_specs = _latent_specs(config)
+        self.ambient = config.ambient
         self.exterior = ExteriorBall(config.exterior_radius)
         pairs, count = len(ANCHOR_PAIRS), len(ANCHORS)
         network = torch.cat([torch.arange(pairs).repeat_interleave(2), torch.arange(pairs, count - pairs)])
@@ -110,13 +116,13 @@ class ImHead(Field):
         decay = config.octave_decay ** torch.arange(config.octaves).repeat_interleave(6)
         self.local = GroupedMLP(
             count - pairs,
-            [encoding, *hidden, config.feature_dim if config.fusion else 1],
-            torch.cat([torch.ones(3), decay]),
+            [encoding + config.ambient, *hidden, config.feature_dim if config.fusion else 1],
+            torch.cat([torch.ones(3), decay, torch.ones(config.ambient)]),
         )
         embed = torch.randn(count - pairs, embed_dim, config.local_width)
         self.local_embed = nn.Parameter(embed * embed_dim**-0.5)
         if config.fusion:
-            self.fusion = FusionNet(config.feature_dim, config.fusion_width, config.fusion_layers)
+            self.fusion = FusionNet(3 + config.ambient, config.feature_dim, config.fusion_width, config.fusion_layers)
         else:
             self.fusion = BallOffset()
 
@@ -125,12 +131,29 @@ class ImHead(Field):
         return self.condition_on_embeddings(self._embeddings(codes))
 
     def condition_on_embeddings(
-        self, embeddings: Float[Tensor, "b 39 e"], anchors: Float[Tensor, "b 39 3"] | None = None
+        self,
+        embeddings: Float[Tensor, "b 39 e"],
+        anchors: Float[Tensor, "b 39 3"] | None = None,
+        expression: None = None,
     ) -> "ConditionedImHead":
         """The field of given local embeddings, which need not come from one identity code; see `Field`."""
         return ConditionedImHead(self, embeddings, self._anchors(embeddings) if anchors is None else anchors)
 
-    def jacobian(self, codes: Codes, points: Float[Tensor, "n 3"]) -> Jacobian:
+    def traits(self, codes: Codes) -> Float[Tensor, "b f"]:
+        """The local embeddings, which an edit of a part changes too."""
+        return self._embeddings(codes).flatten(1)
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """As in `Field`; what the ambient coordinates do starts at zero."""
+        own = self.state_dict()
+        for name in ("local.weights.0", "fusion.point.weight"):
+            if name in own and name in weights:
+                padded = torch.zeros_like(own[name])
+                padded[tuple(slice(size) for size in weights[name].shape)] = weights[name]
+                weights = {**weights, name: padded}
+        super().start_from(weights)
+
+    def jacobian(self, codes: Codes, points: Float[Tensor, "n 3+a"]) -> Jacobian:
         """As in `Field`, through the few embeddings and anchors that act at each point."""
         if not self.config.blend.neighbours:
             return super().jacobian(codes, points)
@@ -177,23 +200,23 @@ class ConditionedImHead(ConditionedField):
         # (39, b, h): anchors first, because rows are sorted by anchor and then by shape.
         self._first_bias = torch.einsum("bke,keh->kbh", embeddings, model.local_embed[model.network]) + bias[:, None]
 
-    def sdf(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"]:
+    def sdf(self, points: Float[Tensor, "b n 3+a"]) -> Float[Tensor, "b n"]:
         """Signed distance, canonical units; only the few networks that act at a point are evaluated there."""
         inside, outside = self.model.exterior.split(points)
         return self.model.fusion(inside, self._features(inside)) + outside
 
-    def sdf_dense(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"]:
+    def sdf_dense(self, points: Float[Tensor, "b n 3+a"]) -> Float[Tensor, "b n"]:
         """The same function with all 39 networks evaluated at every point: the obvious twin of `sdf`."""
         inside, outside = self.model.exterior.split(points)
         return self.model.fusion(inside, self._features_dense(inside)) + outside
 
-    def features(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n f"]:
+    def features(self, points: Float[Tensor, "b n 3+a"]) -> Float[Tensor, "b n f"]:
         """Blended features of the local networks (Eqn 4), which the fusion network reads."""
         return self._features(self.model.exterior.split(points)[0])
 
     def sensitivities(
-        self, points: Float[Tensor, "n 3"]
-    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 39 e"], Float[Tensor, "n 39 3"], Float[Tensor, "n 3"]]:
+        self, points: Float[Tensor, "n 3+a"]
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 39 e"], Float[Tensor, "n 39 3"], Float[Tensor, "n 3+a"]]:
         """Signed distances of the first shape, and their derivatives by embeddings, anchors and points.
 
         One backward pass: each point gets its own copy of the biases and centres of the few anchors that act there.
@@ -201,7 +224,7 @@ class ConditionedImHead(ConditionedField):
         with torch.enable_grad():
             points = points.detach()[None].requires_grad_()
             inside, outside = self.model.exterior.split(points)
-            found = find_nearby(inside.detach(), self.anchors[:1].detach(), self.model.config.blend.neighbours)
+            found = find_nearby(inside[..., :3].detach(), self.anchors[:1].detach(), self.model.config.blend.neighbours)
             nearby = Nearby(found.indices, found.centres.requires_grad_())
             rows = self._rows(nearby.indices[..., :-1])
             bias = self._first_bias.detach()[:, 0].index_select(0, rows.segment).requires_grad_()
@@ -219,7 +242,7 @@ class ConditionedImHead(ConditionedField):
 
     def part_weights(self, points: Float[Tensor, "b n 3"]) -> tuple[Int[Tensor, "b n k"], Float[Tensor, "b n k"]]:
         """Anchors that act at each point, and their weights, which add up to one (Eqn 5)."""
-        return self._weights(self.model.exterior.split(points)[0])
+        return self._weights(self.model.exterior.split(points)[0][..., :3])
 
     def with_part(self, name: str, other: "ConditionedImHead", *, frames: Frames = "part") -> "ConditionedImHead":
         """Takes the embeddings of one group of anchors from `other`, and their places; nothing else moves.
@@ -246,6 +269,13 @@ class ConditionedImHead(ConditionedField):
         anchors[:, group] = other.anchors[:, group]
         return self.model.condition_on_embeddings(embeddings, anchors if frames == "part" else None)
 
+    def with_mirrored(self, name: str) -> "ConditionedImHead":
+        """Gives the embeddings of one side of a part to the other side, and its anchors the mirrored places."""
+        stem, side = name[:-2], name[-2:]
+        if side not in ("_L", "_R"):
+            raise InputError(f"imhead mirrors one side of a part; {name!r} names none; give it as ears_L or ears_R")
+        return self.with_part(f"{stem}_{'R' if side == '_L' else 'L'}", self.mirrored())
+
     def towards(self, other: "ConditionedImHead", share: float) -> "ConditionedImHead":
         """Moves embeddings and anchors along straight lines; embeddings are affine in the codes, so codes do too."""
         embeddings = torch.lerp(self.embeddings, other.embeddings, share)
@@ -269,22 +299,25 @@ class ConditionedImHead(ConditionedField):
         nearby = find_nearby(points, self.anchors, blend.neighbours)
         return nearby.indices[..., :-1], nearby_weights(points, nearby, blend)
 
-    def _features_dense(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n f"]:
+    def _features_dense(self, points: Float[Tensor, "b n 3+a"]) -> Float[Tensor, "b n f"]:
         batch, count, _ = points.shape
-        local = points[None] - self.anchors.transpose(0, 1)[:, :, None]  # (39, b, n, 3)
+        points, ambient = points[..., :3], points[..., 3:]
+        origins = self.anchors if self.model.config.local_frames else torch.zeros_like(self.anchors)
+        local = points[None] - origins.transpose(0, 1)[:, :, None]  # (39, b, n, 3)
         flipped = torch.cat([local[..., :1] * self.model.flip[:, None, None, None], local[..., 1:]], dim=-1)
-        encoded = positional_encoding(flipped, self.model.config.octaves).flatten(1, 2)
+        encoded = positional_encoding(flipped, self.model.config.octaves)
+        encoded = torch.cat([encoded, ambient.expand(len(ANCHORS), -1, -1, -1)], dim=-1).flatten(1, 2)
         bias = self._first_bias[:, :, None].expand(-1, -1, count, -1).flatten(1, 2)
         features = self.model.local.dense(encoded, bias, self.model.network).unflatten(1, (batch, count))
         indices, weights = self._weights(points)
         dense = torch.zeros(batch, count, len(ANCHORS), dtype=weights.dtype, device=weights.device)
         return torch.einsum("kbnf,bnk->bnf", features, dense.scatter(2, indices, weights))
 
-    def _features(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n f"]:
+    def _features(self, points: Float[Tensor, "b n 3+a"]) -> Float[Tensor, "b n f"]:
         neighbours = self.model.config.blend.neighbours
         if not neighbours:
             return self._features_dense(points)
-        nearby = find_nearby(points, self.anchors, neighbours)
+        nearby = find_nearby(points[..., :3], self.anchors, neighbours)
         return self._blend(points, nearby, self._rows(nearby.indices[..., :-1]), self._first_bias.flatten(0, 1))
 
     def _rows(self, indices: Int[Tensor, "b n k"]) -> "_Rows":
@@ -301,14 +334,20 @@ class ConditionedImHead(ConditionedField):
         return _Rows(order, inverse, segment, anchor, network, counts)
 
     def _blend(
-        self, points: Float[Tensor, "b n 3"], nearby: Nearby, rows: "_Rows", first_bias: Float[Tensor, "s h"]
+        self, points: Float[Tensor, "b n 3+a"], nearby: Nearby, rows: "_Rows", first_bias: Float[Tensor, "s h"]
     ) -> Float[Tensor, "b n f"]:
         """Features of the rows' networks, whose first biases are `first_bias[rows.segment]`, blended at each point."""
         batch, count, neighbours = nearby.indices[..., :-1].shape
-        local = (points[:, :, None] - nearby.centres[:, :, :-1]).flatten(0, 2)
-        local = permute_rows(local, rows.order, rows.inverse)
-        local = torch.cat([local[:, :1] * self.model.flip[rows.anchor, None], local[:, 1:]], dim=-1)
-        encoded = positional_encoding(local, self.model.config.octaves)
+        points, ambient = points[..., :3], points[..., 3:]
+        origins = nearby.centres[:, :, :-1]
+        local = points[:, :, None] - (origins if self.model.config.local_frames else torch.zeros_like(origins))
+        if self.model.ambient:
+            local = torch.cat([local, ambient[:, :, None].expand(-1, -1, neighbours, -1)], dim=-1)
+        local = permute_rows(local.flatten(0, 2), rows.order, rows.inverse)
+        place = torch.cat([local[:, :1] * self.model.flip[rows.anchor, None], local[:, 1:3]], dim=-1)
+        encoded = positional_encoding(place, self.model.config.octaves)
+        if self.model.ambient:
+            encoded = torch.cat([encoded, local[:, 3:]], dim=-1)
         features = self.model.local(encoded, first_bias, rows.segment, rows.network, rows.counts)
         features = permute_rows(features, rows.inverse, rows.order).unflatten(0, (batch * count, neighbours))
         weights = nearby_weights(points, nearby, self.model.config.blend).flatten(0, 1)
@@ -355,22 +394,22 @@ class BallOffset(nn.Module):
 
     RADIUS = 0.5
 
-    def forward(self, points: Float[Tensor, "b n 3"], features: Float[Tensor, "b n 1"]) -> Float[Tensor, "b n"]:
+    def forward(self, points: Float[Tensor, "b n 3+a"], features: Float[Tensor, "b n 1"]) -> Float[Tensor, "b n"]:
         """Signed distance before the exterior is added, canonical units."""
-        length = (points.square().sum(-1) + self.RADIUS**2 / 100).sqrt()  # without a kink at the origin
+        length = (points[..., :3].square().sum(-1) + self.RADIUS**2 / 100).sqrt()  # without a kink at the origin
         return length - self.RADIUS + features.squeeze(-1)
 
 
 class FusionNet(nn.Module):
     """Signed distance from a point and its blended features (Eqn 6)."""
 
-    def __init__(self, feature_dim: int, width: int, layers: int):
+    def __init__(self, point_dim: int, feature_dim: int, width: int, layers: int):
         """Starts near the distance to a ball about the origin (Atzmon and Lipman 2020, section 5).
 
         Its radius would be 0.5 with ReLU; the bend of Softplus makes it smaller, the more so the deeper the network.
         """
         super().__init__()
-        self.point = nn.Linear(3, width)
+        self.point = nn.Linear(point_dim, width)
         self.features = nn.Linear(feature_dim, width, bias=False)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(layers - 1))
         self.out = nn.Linear(width, 1)
@@ -381,7 +420,7 @@ class FusionNet(nn.Module):
         nn.init.normal_(self.out.weight, (torch.pi / width) ** 0.5, 1e-4)
         nn.init.constant_(self.out.bias, -0.5)
 
-    def forward(self, points: Float[Tensor, "b n 3"], features: Float[Tensor, "b n f"]) -> Float[Tensor, "b n"]:
+    def forward(self, points: Float[Tensor, "b n 3+a"], features: Float[Tensor, "b n f"]) -> Float[Tensor, "b n"]:
         """Signed distance before the exterior is added, canonical units."""
         values = softplus(self.point(points) + self.features(features))
         for layer in self.hidden:

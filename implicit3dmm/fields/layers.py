@@ -222,8 +222,10 @@ class ExteriorBall:
     def __init__(self, radius: float):
         self.radius = radius
 
-    def split(self, points: Float[Tensor, "*n 3"]) -> tuple[Float[Tensor, "*n 3"], Float[Tensor, "*n"]]:
-        """The nearest point of the ball, and the distance to it (zero inside)."""
-        length = points.square().sum(-1).add(1e-12).sqrt()
+    def split(self, points: Float[Tensor, "*n 3+a"]) -> tuple[Float[Tensor, "*n 3+a"], Float[Tensor, "*n"]]:
+        """The nearest point of the ball, and the distance to it (zero inside); ambient coordinates stay."""
+        places = points[..., :3]
+        length = places.square().sum(-1).add(1e-12).sqrt()
         outside = (length - self.radius).clamp_min(0)
-        return points * (1 - outside / length).unsqueeze(-1), outside
+        inside = places * (1 - outside / length).unsqueeze(-1)
+        return inside if points.shape[-1] == 3 else torch.cat([inside, points[..., 3:]], dim=-1), outside

@@ -1,6 +1,6 @@
 """Fitting: from a raw scan to codes and a mesh."""
 
 from implicit3dmm.fitting.config import FitConfig
-from implicit3dmm.fitting.fit import HeadFit, fit
+from implicit3dmm.fitting.fit import HeadFit, fit, fit_sequence, fit_together
 
-__all__ = ["FitConfig", "HeadFit", "fit"]
+__all__ = ["FitConfig", "HeadFit", "fit", "fit_sequence", "fit_together"]

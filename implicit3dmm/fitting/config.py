@@ -15,7 +15,7 @@ class FitConfig:
     points: int = 10000
     """Points of the scan that are used, spread evenly over its surface."""
     steps: int = 10
-    """Gauss-Newton steps."""
+    """Gauss-Newton steps; four more where expression units are looked for."""
     first_points: int = 1000
     """Points of the first step; the last three have all."""
     robust_start: float = 0.05

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-import igl
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from implicit3dmm.geometry.distance import distance_to_surface
+from implicit3dmm.geometry.distance import barycentric_weights, distance_to_surface
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.neighbours import NearestNeighbours
 
@@ -88,11 +87,7 @@ def _on_faces(mesh: Mesh, scan: Mesh, used: Bool[np.ndarray, " f"], mm_per_unit:
     nearest = distance_to_surface(mesh.vertices, Mesh(scan.vertices, scan.faces[numbers]))
     faces = numbers[nearest.face]
     corners = scan.faces[faces]
-    a, b, c = (np.ascontiguousarray(scan.vertices[corners[:, corner]]) for corner in range(3))
-    # A face without area has no barycentric coordinates; any of its corners will do.
-    weights = np.nan_to_num(igl.barycentric_coordinates(np.ascontiguousarray(nearest.point), a, b, c).clip(0, 1))
-    weights[weights.sum(axis=1) < 0.5] = (1.0, 0.0, 0.0)
-    weights /= weights.sum(axis=1, keepdims=True)
+    weights = barycentric_weights(nearest.point, scan, faces)
     return Evidence(nearest.distance * mm_per_unit, corners, weights, faces)
 
 

@@ -15,9 +15,10 @@ from scipy.spatial.transform import Rotation
 from implicit3dmm.data.average_head import template
 from implicit3dmm.data.corpus import gram_axes
 from implicit3dmm.data.recipe import Recipe, generate
-from implicit3dmm.geometry.distance import distance_to_surface
+from implicit3dmm.geometry.distance import barycentric_weights, distance_to_surface
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.neighbours import NearestNeighbours
+from implicit3dmm.geometry.sampling import interpolated
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.heads.template import FACE_REGIONS
 
@@ -90,13 +91,31 @@ def register_template(surface: Mesh) -> Registration:
     return Registration(distance_to_surface(pose.apply(components.head(shape)), surface).point, shape)
 
 
-def registered_mesh(surface: Mesh) -> Mesh:
-    """The template laid onto a surface: the built-in head's vertices and faces, in its order, canonical frame.
+def register_head(surface: Mesh, at_rest: Float[np.ndarray, "n 3"]) -> Registration:
+    """The template on a head with an expression: laid onto the neutral head, and carried along by the warp.
 
     Args:
-        surface: as `register_template` takes it.
+        surface: a fitted head in the canonical frame, its faces looking outwards.
+        at_rest: where its vertices lie on the same head without the expression; see `extraction.at_rest`.
     """
-    return Mesh(register_template(surface).vertices, template().triangles)
+    rest = Mesh(at_rest, surface.faces)
+    registration = register_template(rest)
+    if np.array_equal(at_rest, surface.vertices.astype(at_rest.dtype)):
+        return registration
+    nearest = distance_to_surface(registration.vertices, rest)
+    corners = surface.faces[nearest.face]
+    weights = barycentric_weights(nearest.point, rest, nearest.face)
+    return registration._replace(vertices=interpolated(surface.vertices, corners, weights))
+
+
+def registered_mesh(surface: Mesh, at_rest: Float[np.ndarray, "n 3"]) -> Mesh:
+    """The built-in head's vertices and faces, in its order, on a fitted head in the canonical frame.
+
+    Args:
+        surface: as `register_head` takes it.
+        at_rest: as `register_head` takes it.
+    """
+    return Mesh(register_head(surface, at_rest).vertices, template().triangles)
 
 
 def _step(

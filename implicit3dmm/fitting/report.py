@@ -1,5 +1,6 @@
 """What is said of a fit: one function for each part of the report, see docs/fit.md."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.heads.measurements import measure_head
+from implicit3dmm.latents import Codes, LatentSpec
+
+LEAST_WEIGHT = 0.02
+"""Expression units of smaller weights are left out of the report."""
 
 
 def describe_scan(file: str | None, given: Mesh, used: Mesh, mm_per_unit: float) -> dict[str, Any]:
@@ -64,6 +69,15 @@ def describe_verdict(verdict: Verdict) -> dict[str, Any]:
         "orientation": rounded(verdict.orientation),
     }
     return said if verdict.is_head else said | {"reason": verdict.reason}
+
+
+def describe_expression(specs: Sequence[LatentSpec], codes: Codes) -> dict[str, float] | None:
+    """Weights of named expression units, those that are not nearly zero; None where the model has none."""
+    spec = next((spec for spec in specs if spec.names), None)
+    if spec is None:
+        return None
+    weights = dict(zip(spec.names, codes[spec.name][0].tolist(), strict=True))
+    return {name: rounded(weight) for name, weight in weights.items() if abs(weight) >= LEAST_WEIGHT}
 
 
 def describe_evidence(evidence: Evidence, surface: Mesh) -> dict[str, float]:

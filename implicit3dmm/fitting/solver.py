@@ -1,6 +1,6 @@
 """Finds codes and pose of a model from surface points alone, by Gauss-Newton."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from implicit3dmm.data.sources.base import unit_groups
 from implicit3dmm.fitting.config import FitConfig
 from implicit3dmm.geometry.similarity import Similarity
-from implicit3dmm.latents import Codes, LatentPrior
+from implicit3dmm.latents import EXPRESSION, Codes, LatentPrior
 from implicit3dmm.models import HeadModel
 
 CHUNK = 1024
@@ -26,6 +27,22 @@ LAST_STEPS = 3
 POSE_DAMPING = 1e-7
 """Weight of a pose step's squared length (radians, canonical units, logarithm of scale): a pose that the points do not
 tell, such as the turn of a ball, stays."""
+
+SPARSE = (1.0, 0.1)
+"""Weight of an expression unit above which more costs little, at the first step and at the end."""
+
+INDEPENDENT = 300
+"""Points of a scan that say something of their own about expressions: what a model cannot follow is shared by
+neighbours, and units would follow it into shapes that no face makes."""
+
+TRIED_AT = (3, 7)
+"""Steps before which expression units are tried."""
+MORE_STEPS = 4
+"""Steps beyond those of the config where expression units are looked for."""
+TRIED_WEIGHT = 0.8
+TRIED_POINTS = 1000
+HELPFUL = 0.01
+"""Share of the robust loss that a unit has to take away to be kept."""
 
 ChunkMap = Callable[[Callable, Sequence], Iterable]
 
@@ -47,7 +64,7 @@ class Normal(NamedTuple):
     """Normal equations of the weighted least squares about codes u and pose p: a mean over the points."""
 
     matrix: Float[Tensor, "m m"]
-    """By all codes, then rotation vector, shift and logarithm of the scale; m = codes + 7."""
+    """By all codes, then rotation vector, shift and logarithm of the scale; m = codes + 7 a scan."""
     slope: Float[Tensor, " m"]
     residuals: Float[Tensor, " n"]
 
@@ -60,45 +77,225 @@ def solve(
     *,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Solution:
-    """Minimises robust distances plus the prior over codes and pose.
+    """Finds codes and pose of one scan; see `solve_together`."""
+    return solve_together(model, [points], [start], config, progress=progress)[0]
 
-    The objective is mean rho(f(x)) + w |u|^2, where u are the codes in standard deviations of the prior, x the points
-    under the current pose and rho the Geman-McClure function r^2 / (1 + r^2 / c^2). Each step solves the normal
-    equations of reweighted least squares for codes and pose together. On the way c shrinks from `robust_start` to
-    `robust_end`, w from `prior_start` to its end, and the points grow from `first_points` to all: the pose and the main
-    directions of shape are found first, from few points. Only points on the surface are needed: no normals, no signed
-    distances.
+
+def solve_together(
+    model: HeadModel,
+    scans: Sequence[Float[np.ndarray, "n 3"]],
+    starts: Sequence[Similarity],
+    config: FitConfig,
+    *,
+    first: Codes | None = None,
+    held: Collection[str] = (),
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> list[Solution]:
+    """Minimises robust distances plus the prior over codes and poses of several scans of one subject.
+
+    The objective of one scan is mean rho(f(x)) + w |u|^2, where u are the codes in standard deviations of the prior, x
+    the points under the current pose and rho the Geman-McClure function r^2 / (1 + r^2 / c^2). Each step solves the
+    normal equations of reweighted least squares for codes and pose together. On the way c shrinks from `robust_start`
+    to `robust_end`, w from `prior_start` to its end, and the points grow from `first_points` to all: the pose and the
+    main directions of shape are found first, from few points. Only points on the surface are needed: no normals, no
+    signed distances. Scans add up: they share the subject's codes, each has a pose and the codes of a record.
+
+    Weights of named expression units are few and large, which no normal distribution is: for them |u|^2 is replaced by
+    2 sum log(1 + z^2 / s^2) over the movements, where z^2 adds up the squared weights of a movement's two sides. It is
+    reweighted at each step, and s falls from one value of SPARSE to the other, so that no unit is given up early. Below
+    0 and above 1, where units mean little, 2 / s^2 times the squared distance to that range is added. Their w takes
+    `INDEPENDENT` points for all.
 
     At the end w is `prior` plus the residuals' variance over the number of points, which keeps the codes from following
     noise: for points with independent noise about a surface of the model that is the maximum a posteriori.
 
     Args:
         model: the model to fit.
-        points: on the surface, in the scan's frame, any unit.
-        start: about where the head lies: scan to canonical, within some 20 degrees.
+        scans: points on the surface of each, in the scan's frame, any unit.
+        starts: about where each head lies: scan to canonical, within some 20 degrees.
         config: the solver's settings.
+        first: codes to start from, (1, d) or a row for each scan; by default the prior's mean.
+        held: names of the codes that stay as they start, and "pose" where the poses do.
         progress: wraps the steps, such as `tqdm`.
+
+    Returns:
+        A solution for each scan.
     """
-    shuffled = np.random.default_rng(config.seed).permutation(points)
+    rng = np.random.default_rng(config.seed)
+    shuffled = [rng.permutation(points) for points in scans]
     prior = model.prior.to(model.device)
-    whitened = torch.zeros(sum(len(part.mean) for part in prior.parts.values()), dtype=torch.float64)
-    similarity, losses, spread = start, [], 1.0
+    unknowns = _Unknowns.of(model, len(scans), held)
+    whitened = _whitened(model.prior, first or {}, len(scans))
+    tries = EXPRESSION not in held and any(spec.names for spec in model.field.latent_specs)
+    steps = config.steps + (MORE_STEPS if tries else 0)
+    similarities, losses, spread = list(starts), [[] for _ in scans], 1.0
     with _chunk_map(model.device) as chunk_map:
-        for step in progress(range(config.steps)):
-            share = min(step / max(config.steps - LAST_STEPS, 1), 1.0)
-            placed = similarity.apply(shuffled[: _between(config.first_points, len(shuffled), share)])
+        for step in progress(range(steps)):
+            share = min(step / max(steps - LAST_STEPS, 1), 1.0)
             robust = _geometric(config.robust_start, config.robust_end, share)
-            centre = np.median(placed, axis=0)  # a stray far away would take a mean, and float32's digits, with it
-            normal = _normal_equations(model, prior, whitened, placed, centre, robust, chunk_map)
-            weight = _geometric(config.prior_start, config.prior, share) + _noise(normal.residuals) / len(placed)
+            if step in TRIED_AT and tries:
+                for number, points in enumerate(shuffled):
+                    placed = similarities[number].apply(points[:TRIED_POINTS])
+                    whitened[number] = _with_units(model, prior, whitened[number], placed, robust)
+            centres, normals, weights, unit_weights = [], [], [], []
+            for number, points in enumerate(shuffled):
+                placed = similarities[number].apply(points[: _between(config.first_points, len(points), share)])
+                centres.append(np.median(placed, axis=0))  # a mean, and float32's digits, would follow strays far away
+                normal = _normal_equations(model, prior, whitened[number], placed, centres[-1], robust, chunk_map)
+                normals.append(normal)
+                weight = _geometric(config.prior_start, config.prior, share)
+                noise = _noise(normal.residuals)
+                weights.append(weight + noise / len(placed))
+                unit_weights.append(weight + noise / min(INDEPENDENT, len(placed)))
+                losses[number].append(float(geman_mcclure(normal.residuals, robust).mean()))
+            whole, weight = unknowns.gathered(normals), float(np.mean(weights))
+            codes = unknowns.codes(whitened)
             if share == 1 and config.widest > 1:
-                spread = min(_widened(normal, whitened, weight / spread), config.widest)
-            move = _step(normal, whitened, weight / spread)
-            whitened = whitened + move[:-7]
-            similarity = _moved(move[-7:].numpy(), centre).compose(similarity)
-            losses.append(float(geman_mcclure(normal.residuals, robust).mean()))
-    codes = {name: table.cpu() for name, table in _codes(prior, whitened).items()}
-    return Solution(codes, similarity, losses, float(whitened.square().mean().sqrt()))
+                spread = min(_widened(whole, codes, weight / spread), config.widest)
+            penalty = unknowns.penalty(model, whitened, weight / spread, unit_weights, _geometric(*SPARSE, share))
+            moves = unknowns.scattered(_step(whole, penalty))
+            whitened = whitened + moves[:, :-7]
+            similarities = [
+                _moved(move[-7:].numpy(), centre).compose(similarity)
+                for move, centre, similarity in zip(moves, centres, similarities, strict=True)
+            ]
+    return [
+        Solution(
+            {name: table.cpu() for name, table in _codes(prior, own).items()} | _exactly(first or {}, held, number),
+            similarity,
+            loss,
+            float(own.square().mean().sqrt()),
+        )
+        for number, (own, similarity, loss) in enumerate(zip(whitened, similarities, losses, strict=True))
+    ]
+
+
+@dataclass(frozen=True)
+class _Unknowns:
+    """Where the unknowns of each scan, its codes and then its pose, stand among those of all scans together.
+
+    First come the codes, those that the scans share once, then the poses; what is held has no place.
+    """
+
+    places: Int[Tensor, "s m"]
+    """-1 where there is none."""
+    free_codes: int
+
+    @classmethod
+    def of(cls, model: HeadModel, scans: int, held: Collection[str]) -> "_Unknowns":
+        specs = {spec.name: spec for spec in model.field.latent_specs}
+        columns, count = [], 0
+        for name, part in model.prior.parts.items():
+            size = len(part.mean)
+            if name in held:
+                columns.append(torch.full((scans, size), -1))
+                continue
+            rows = torch.arange(scans)[:, None] if specs[name].per == "record" else torch.zeros(scans, 1).long()
+            columns.append(count + rows * size + torch.arange(size))
+            count += size * (int(rows.max()) + 1)
+        poses = count + 7 * torch.arange(scans)[:, None] + torch.arange(7)
+        poses = torch.full_like(poses, -1) if "pose" in held else poses
+        return cls(torch.cat([*columns, poses], dim=1), count)
+
+    def gathered(self, normals: Sequence[Normal]) -> Normal:
+        """The sum of the scans' normal equations."""
+        count = int(self.places.max()) + 1
+        matrix, slope = torch.zeros(count, count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
+        for places, normal in zip(self.places, normals, strict=True):
+            free = places >= 0
+            matrix[places[free][:, None], places[free]] += normal.matrix[free][:, free]
+            slope[places[free]] += normal.slope[free]
+        return Normal(matrix, slope, torch.cat([normal.residuals for normal in normals]))
+
+    def codes(self, whitened: Float[Tensor, "s d"]) -> Float[Tensor, " c"]:
+        """The free codes in the order of the unknowns."""
+        codes, places = torch.zeros(self.free_codes, dtype=torch.float64), self.places[:, :-7]
+        codes[places[places >= 0]] = whitened[places >= 0]
+        return codes
+
+    def penalty(
+        self,
+        model: HeadModel,
+        whitened: Float[Tensor, "s d"],
+        weight: float,
+        unit_weights: Sequence[float],
+        sparse: float,
+    ) -> "_Penalty":
+        """The prior's penalty about the free codes as a quadratic, once that of expression units is reweighted."""
+        matrix, start = weight * torch.eye(self.free_codes, dtype=torch.float64), 0
+        slope = weight * self.codes(whitened)
+        names = {spec.name: spec.names for spec in model.field.latent_specs}
+        for name, part in model.prior.parts.items():
+            columns = slice(start, start := start + len(part.mean))
+            if not names[name]:
+                continue
+            units, group = (part.axes * part.std).double().cpu(), _group_of(names[name])
+            for places, own, unit_weight in zip(
+                self.places[:, columns], whitened[:, columns], unit_weights, strict=True
+            ):
+                if (places >= 0).all():
+                    curvature, pull = _units_penalty(units @ own, group, sparse)
+                    matrix[places[:, None], places] = unit_weight * units.T @ (curvature[:, None] * units)
+                    slope[places] = unit_weight * units.T @ pull
+        return _Penalty(matrix, slope)
+
+    def scattered(self, move: Float[Tensor, " c"]) -> Float[Tensor, "s m"]:
+        """What a step changes in each scan's codes and pose."""
+        return torch.where(self.places >= 0, move[self.places.clamp_min(0)], 0.0)
+
+
+def _exactly(first: Codes, held: Collection[str], number: int) -> Codes:
+    """The held codes of one scan as they were given, without the rounding of the way to whitened ones and back."""
+    return {name: table.cpu()[number % len(table), None].clone() for name, table in first.items() if name in held}
+
+
+@torch.no_grad()
+def _with_units(
+    model: HeadModel,
+    prior: LatentPrior,
+    whitened: Float[Tensor, " d"],
+    placed: Float[np.ndarray, "n 3"],
+    robust: float,
+) -> Float[Tensor, " d"]:
+    """The codes with those expression units on that explain the points better, tried one by one.
+
+    A closed eye is out of reach of derivatives at an open one. One movement after the other, of both sides and of each,
+    the most helpful first, is given the weight `TRIED_WEIGHT` and kept where that lowers the robust distances.
+    """
+    spec = next((spec for spec in model.field.latent_specs if spec.names), None)
+    if spec is None:
+        return whitened
+    points = torch.as_tensor(placed, dtype=torch.float32, device=model.device)[None]
+    codes = _codes(prior, whitened)
+    conditioned = model.field.condition(codes)
+
+    def loss(expression: Float[Tensor, "1 e"]) -> float:
+        return float(geman_mcclure(conditioned.with_expression(expression).sdf(points), robust).mean())
+
+    def with_on(expression: Float[Tensor, "1 e"], units: Sequence[str]) -> Float[Tensor, "1 e"]:
+        changed = expression.clone()
+        changed[0, [spec.names.index(unit) for unit in units]] = TRIED_WEIGHT
+        return changed
+
+    groups = unit_groups(spec.names)
+    candidates = [*groups, *([unit] for group in groups if len(group) > 1 for unit in group)]
+    now = codes[spec.name]
+    least = loss(now)
+    by_help = sorted((loss(with_on(now, units)), units) for units in candidates)
+    for promised, units in by_help:
+        if promised > (1 - HELPFUL) * least:
+            break
+        if (found := loss(with_on(now, units))) < (1 - HELPFUL) * least:
+            now, least = with_on(now, units), found
+    codes[spec.name] = now
+    return torch.cat([part.flatten() for part in prior.whiten(codes).values()]).double().cpu()
+
+
+def _whitened(prior: LatentPrior, first: Codes, scans: int) -> Float[Tensor, "s d"]:
+    """Codes of each scan in standard deviations of the prior, where they start."""
+    start = prior.mean() | {name: table.cpu() for name, table in first.items()}
+    rows = [part.expand(scans, -1) for part in prior.whiten(start).values()]
+    return torch.cat(rows, dim=1).double()
 
 
 def geman_mcclure(residual: Tensor, scale: float) -> Tensor:
@@ -135,14 +332,44 @@ def _normal_equations(
     return Normal(matrix, slope, torch.cat(residuals).cpu())
 
 
-def _step(normal: Normal, whitened: Float[Tensor, " d"], weight: float) -> Float[Tensor, " m"]:
+def _units_penalty(
+    weights: Float[Tensor, " e"], group: Int[Tensor, " e"], sparse: float
+) -> tuple[Float[Tensor, " e"], Float[Tensor, " e"]]:
+    """Curvature and slope, halved, of the penalty of unit weights: see `solve_together`.
+
+    Args:
+        weights: of the units.
+        group: the same number for the two sides of a movement.
+        sparse: s.
+    """
+    outside = weights - weights.clamp(0, 1)
+    strength = torch.zeros_like(weights).index_add(0, group, weights.clamp_min(0).square())[group]
+    curvature = 2 / (sparse**2 + strength)
+    pull = curvature * weights + 2 / sparse**2 * outside
+    return curvature + torch.where(outside == 0, 0.0, 2 / sparse**2), pull
+
+
+def _group_of(names: Sequence[str]) -> Int[Tensor, " e"]:
+    """Number of the movement that each unit is a side of."""
+    number = {name: i for i, units in enumerate(unit_groups(names)) for name in units}
+    return torch.tensor([number[name] for name in names])
+
+
+class _Penalty(NamedTuple):
+    """A quadratic about the free codes."""
+
+    curvature: Float[Tensor, "c c"]
+    slope: Float[Tensor, " c"]
+
+
+def _step(normal: Normal, penalty: _Penalty) -> Float[Tensor, " m"]:
     """Where the quadratic that the normal equations describe, with the prior, is least."""
-    count = len(whitened)
-    damping = torch.full((count + 7,), weight, dtype=torch.float64)
-    damping[count:] = POSE_DAMPING
-    slope = normal.slope.clone()
-    slope[:count] += weight * whitened
-    return -torch.linalg.solve(normal.matrix + damping.diag(), slope)
+    count = len(penalty.slope)
+    matrix, slope = normal.matrix.clone(), normal.slope.clone()
+    matrix[:count, :count] += penalty.curvature
+    matrix.diagonal()[count:] += POSE_DAMPING
+    slope[:count] += penalty.slope
+    return -torch.linalg.solve(matrix, slope)
 
 
 def _widened(normal: Normal, whitened: Float[Tensor, " d"], weight: float) -> float:

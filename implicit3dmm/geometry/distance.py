@@ -91,6 +91,16 @@ def distance_to_surface(points: Float[np.ndarray, "n 3"], mesh: Mesh) -> Surface
     return SurfaceProjection(np.sqrt(squared), face.astype(np.int64), nearest + centre)
 
 
+def barycentric_weights(
+    points: Float[np.ndarray, "n 3"], mesh: Mesh, faces: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n 3"]:
+    """Weights of the corners of the face that each point lies on, of sum 1; of a face without area any corner's."""
+    corners = (_contiguous(mesh.vertices[mesh.faces[faces, corner]]) for corner in range(3))
+    weights = np.nan_to_num(igl.barycentric_coordinates(_contiguous(points), *corners).clip(0, 1))
+    weights[weights.sum(axis=1) < 0.5] = (1.0, 0.0, 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
 def winding_number(points: Float[np.ndarray, "n 3"], mesh: Mesh) -> Float[np.ndarray, " n"]:
     """Generalised winding number of a mesh around each point, by fast summation.
 

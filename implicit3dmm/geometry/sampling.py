@@ -26,8 +26,15 @@ class SurfaceSamples:
     barycentric: Float[np.ndarray, "n 3"]
 
 
-def sample_surface(mesh: Mesh, count: int, *, rng: np.random.Generator, smooth_normals: bool = False) -> SurfaceSamples:
-    """Draws points uniformly by area, stratified over the faces.
+def sample_surface(
+    mesh: Mesh,
+    count: int,
+    *,
+    rng: np.random.Generator,
+    smooth_normals: bool = False,
+    density: Float[np.ndarray, " f"] | None = None,
+) -> SurfaceSamples:
+    """Draws points uniformly by area, or with a density of each face, stratified over the faces.
 
     The area, laid out face after face, is cut into `count` equal stretches with one point at a random
     place in each. Every point is uniform on the surface, and the number of points on a face differs from
@@ -39,6 +46,7 @@ def sample_surface(mesh: Mesh, count: int, *, rng: np.random.Generator, smooth_n
         count: number of points.
         rng: source of the draws; equal seeds give equal samples.
         smooth_normals: interpolate the vertex normals instead of taking the normal of the face.
+        density: points for a unit of area of each face, up to a common factor.
 
     Returns:
         The samples, ordered by face.
@@ -49,15 +57,15 @@ def sample_surface(mesh: Mesh, count: int, *, rng: np.random.Generator, smooth_n
     if mesh.faces is None:
         raise InputError("the mesh has no faces; its surface is to be sampled; give a mesh, not a point cloud")
     areas = mesh.face_areas()
-    cumulative = np.cumsum(areas)
+    cumulative = np.cumsum(areas if density is None else areas * density)
     if not cumulative[-1] > 0.0:
         raise InputError("all faces of the mesh have no area; a surface is expected; check the file's unit")
     places = (np.arange(count) + rng.random(count)) * (cumulative[-1] / max(count, 1))
     faces = _face_at(places, cumulative)
     barycentric = _uniform_barycentric(count, rng)
-    points = _interpolated(mesh.vertices, mesh.faces[faces], barycentric)
+    points = interpolated(mesh.vertices, mesh.faces[faces], barycentric)
     if smooth_normals:
-        normals = unit_vectors(_interpolated(mesh.vertex_normals(), mesh.faces[faces], barycentric))
+        normals = unit_vectors(interpolated(mesh.vertex_normals(), mesh.faces[faces], barycentric))
     else:
         normals = mesh.face_normals()[faces]
     return SurfaceSamples(points, normals, faces, barycentric)
@@ -77,9 +85,10 @@ def _uniform_barycentric(count: int, rng: np.random.Generator) -> Float[np.ndarr
     return np.stack([1.0 - u - v, u, v], axis=1)
 
 
-def _interpolated(
+def interpolated(
     values: Float[np.ndarray, "v 3"], corners: Int[np.ndarray, "n 3"], barycentric: Float[np.ndarray, "n 3"]
 ) -> Float[np.ndarray, "n 3"]:
+    """Values at places inside triangles, from those at their corners."""
     result = values[corners[:, 0]] * barycentric[:, :1]
     for corner in (1, 2):
         result += values[corners[:, corner]] * barycentric[:, corner : corner + 1]

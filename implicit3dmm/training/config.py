@@ -24,8 +24,16 @@ class LossWeights:
     """Predicted anchors lie at the true ones; fields without anchors have no such loss."""
     symmetry: float = 1e-4
     """Embeddings of mirrored anchors are alike; fields without embeddings have no such loss."""
+    correspondence: float = 1.0
+    """The warp takes expressive points to where they lie on the neutral head; fields without a warp have no such
+    loss."""
     code: float = 1e-6
     """Codes stay small."""
+
+    @property
+    def shape(self) -> bool:
+        """Whether any loss reads the signed distance; where none does it is not evaluated."""
+        return any((self.distance, self.surface, self.normal, self.eikonal))
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,11 @@ class TrainingConfig:
     """Last share of the steps, over which the rates fall to zero in a straight line."""
     clip: float = 1.0
     """Largest norm of the weights' gradient; the codes' is left as it is."""
-    code_start: Literal["pca", "random"] = "pca"
-    """Codes start from the corpus's principal components or from noise."""
+    code_start: Literal["pca", "random", "fit"] = "pca"
+    """Codes start from the corpus's principal components, from noise, or from a fit of the model in `start` to each
+    subject's neutral head. Without "fit" they start from the mean of that model's codes where there is one."""
+    identity: Literal["trained", "held"] = "trained"
+    """Whether the field of neutral heads inside a warp, with its codes, is trained too or stays as it starts."""
     pca_whitening: float = 0.5
     """How far the principal components are made alike: 0 keeps the proportions of space, 1 equalises."""
     workers: int = 1

@@ -11,9 +11,16 @@ from implicit3dmm.render import plot_curves, write_png
 
 SMOOTHING = 9
 
+SHOWN = {
+    "surface": "surface: mean |f| on it",
+    "distance": "around it: mean weighted error",
+    "correspondence": "warp: mean distance to the neutral place",
+}
+"""The losses that are lengths, and what the picture calls them."""
+
 
 def draw_curve(folder: Path) -> Path:
-    """Draws curve.png from metrics.jsonl: distance to the surface in mm, by step.
+    """Draws curve.png from metrics.jsonl: the losses that are lengths, in mm, by step.
 
     Raises:
         InputError: the run has logged nothing yet.
@@ -23,8 +30,7 @@ def draw_curve(folder: Path) -> Path:
         raise InputError(f"{folder} has logged nothing yet; train for at least training.log_every steps")
     steps = np.array([row["step"] for row in rows])
     series = {
-        "surface: mean |f| on it": np.array([row["surface"] for row in rows]) * UNIT_MM,
-        "around it: mean weighted error": np.array([row["distance"] for row in rows]) * UNIT_MM,
+        label: np.array([row[name] for row in rows]) * UNIT_MM for name, label in SHOWN.items() if name in rows[0]
     }
     window = np.ones(min(SMOOTHING, len(rows)))
     smooth = {

@@ -23,7 +23,7 @@ class GradientWorkers:
         """
         self.objective = objective
         self.workers = workers
-        self._parameters = list(objective.parameters())
+        self._parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         if workers > 1:
             torch.set_num_threads(1)
             self._pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))

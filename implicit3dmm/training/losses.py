@@ -43,6 +43,11 @@ def symmetry_loss(embeddings: Float[Tensor, "b k e"]) -> Float[Tensor, ""]:
     return (left - right).square().sum(-1).add(1e-12).sqrt().mean()
 
 
+def correspondence_loss(error: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
+    """The warp takes expressive points to where they lie on the neutral head: mean distance."""
+    return error.mean()
+
+
 def code_loss(codes: Codes) -> Float[Tensor, ""]:
     """Codes stay small: mean squared norm, summed over the code names (imHead, L_reg)."""
     return torch.stack([table.square().sum(-1).mean() for table in codes.values()]).sum()

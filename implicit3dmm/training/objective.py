@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from implicit3dmm.fields import Field
+from implicit3dmm.fields import ConditionedField, Field
 from implicit3dmm.latents import LatentBank
 from implicit3dmm.training import losses
 from implicit3dmm.training.config import TrainingConfig
@@ -24,6 +24,7 @@ class Objective(nn.Module):
         records: Int[Tensor, " b"],
         surface: Float[Tensor, "b n 3"],
         normals: Float[Tensor, "b n 3"],
+        neutral: Float[Tensor, "b n 3"],
         points: Float[Tensor, "b m 3"],
         distances: Float[Tensor, "b m"],
         anchors: Float[Tensor, "b 39 3"],
@@ -35,6 +36,27 @@ class Objective(nn.Module):
         """
         codes = self.bank.codes(records)
         conditioned = self.field.condition(codes)
+        named = {}
+        if self.config.losses.shape:
+            named |= self._shape_losses(conditioned, surface, normals, points, distances)
+        if (error := conditioned.warp_error(surface, neutral)) is not None:
+            named["correspondence"] = losses.correspondence_loss(error)
+        if conditioned.anchors is not None:
+            named["landmark"] = losses.landmark_loss(conditioned.anchors, anchors)
+        if conditioned.embeddings is not None:
+            named["symmetry"] = losses.symmetry_loss(conditioned.embeddings)
+        named["code"] = losses.code_loss(codes)
+        named["total"] = sum(getattr(self.config.losses, name) * loss for name, loss in named.items())
+        return named
+
+    def _shape_losses(
+        self,
+        conditioned: ConditionedField,
+        surface: Float[Tensor, "b n 3"],
+        normals: Float[Tensor, "b n 3"],
+        points: Float[Tensor, "b m 3"],
+        distances: Float[Tensor, "b m"],
+    ) -> dict[str, Float[Tensor, ""]]:
         some, off = self.config.gradient_points, self.config.gradient_points // 2
         sdf, gradient = conditioned.sdf_and_gradient(
             torch.cat([surface[:, :some], points[:, :off]], dim=1), create_graph=True
@@ -43,16 +65,9 @@ class Objective(nn.Module):
         rest = surface.shape[1] - some
         on_surface = torch.cat([sdf[:, :some], values[:, :rest]], dim=1)
         around = torch.cat([sdf[:, some:], values[:, rest:]], dim=1)
-        named = {
+        return {
             "surface": losses.surface_loss(on_surface),
             "distance": losses.distance_loss(around, distances, softness=self.config.distance_softness),
             "normal": losses.normal_loss(gradient[:, :some], normals[:, :some]),
             "eikonal": losses.eikonal_loss(gradient),
         }
-        if conditioned.anchors is not None:
-            named["landmark"] = losses.landmark_loss(conditioned.anchors, anchors)
-        if conditioned.embeddings is not None:
-            named["symmetry"] = losses.symmetry_loss(conditioned.embeddings)
-        named["code"] = losses.code_loss(codes)
-        named["total"] = sum(getattr(self.config.losses, name) * loss for name, loss in named.items())
-        return named

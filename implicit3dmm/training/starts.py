@@ -1,4 +1,4 @@
-"""Where codes start: principal components of the heads, instead of noise."""
+"""Where codes start: principal components of the heads, or fits of a trained model, instead of noise."""
 
 import numpy as np
 import torch
@@ -7,9 +7,17 @@ from torch import Tensor
 
 from implicit3dmm.data.corpora import Corpora, by_member
 from implicit3dmm.data.corpus import Corpus, gram_axes, neutral_vertices
+from implicit3dmm.errors import InputError
+from implicit3dmm.fitting.config import FitConfig
+from implicit3dmm.fitting.solver import solve_together
 from implicit3dmm.geometry.neighbours import NearestNeighbours
+from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.heads.template import ANCHOR_PAIRS, ANCHORS, HeadTemplate
-from implicit3dmm.latents import LatentBank
+from implicit3dmm.latents import EXPRESSION, LatentBank
+from implicit3dmm.models import HeadModel
+
+FIT_POINTS, FIT_STEPS = 4000, 6
+"""Points and steps of a fit that a code starts from; training goes on from there."""
 
 PLACE = 400
 """Vertices around an anchor from whose movements its code starts."""
@@ -40,6 +48,40 @@ def start_codes(bank: LatentBank, corpus: Corpus | Corpora, subjects: Int[Tensor
             table = bank.tables[spec.name].detach().clone()
             table[subjects] = torch.from_numpy(codes)
             bank.start_from(spec.name, table)
+
+
+def start_from_fits(
+    bank: LatentBank, corpus: Corpus | Corpora, records: Int[Tensor, " r"], model: HeadModel, *, seed: int
+) -> None:
+    """Overwrites the subjects' codes by fits of a trained model to their neutral heads, which lie in its frame.
+
+    Args:
+        bank: codes of the corpus.
+        corpus: whose heads.
+        records: the ones that train.
+        model: whose codes, of the same names and sizes as the bank's.
+        seed: of the choice of points.
+
+    Raises:
+        InputError: a subject has no neutral record.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shared = [spec.name for spec in bank.specs if spec.per == "subject"]
+    tables = {name: bank.table(name).detach().clone() for name in shared}
+    neutral = {int(corpus.record_subject[record]): record for record in records if corpus.neutral[record]}
+    settings = FitConfig(points=FIT_POINTS, steps=FIT_STEPS)
+    for subject in corpus.record_subject[records].unique().tolist():
+        if subject not in neutral:
+            raise InputError(
+                f"subject {subject} of {corpus.name} has no neutral record to fit; add neutral to the expressions"
+            )
+        samples = corpus.samples(neutral[subject][None], (FIT_POINTS, 1), generator)
+        points = samples.surface[0].double().numpy()
+        (solution,) = solve_together(model, [points], [Similarity.identity()], settings, held=("pose", EXPRESSION))
+        for name in shared:
+            tables[name][subject] = solution.codes[name][0]
+    for name, table in tables.items():
+        bank.start_from(name, table)
 
 
 def components(centred: Float[np.ndarray, "s c"], dim: int, *, whitening: float) -> Float[np.ndarray, "s d"]:

@@ -16,7 +16,7 @@ from implicit3dmm.config import to_mapping
 from implicit3dmm.data.corpora import Corpora, by_member
 from implicit3dmm.data.corpus import Corpus
 from implicit3dmm.errors import InputError
-from implicit3dmm.fields import build_field, field_from_mapping
+from implicit3dmm.fields import Field, build_field, field_from_mapping
 from implicit3dmm.files import atomic_path, writable_folder
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.latents import LatentBank, LatentPrior
@@ -25,7 +25,7 @@ from implicit3dmm.training.checkpoints import Spent, read_checkpoint, write_chec
 from implicit3dmm.training.config import RunConfig, TrainingConfig
 from implicit3dmm.training.gradients import GradientWorkers
 from implicit3dmm.training.objective import Objective
-from implicit3dmm.training.starts import start_codes
+from implicit3dmm.training.starts import start_codes, start_from_fits
 from implicit3dmm.yaml_files import read_yaml
 
 log = logging.getLogger(__name__)
@@ -68,20 +68,28 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             field = build_field(config.field)
-        bank = LatentBank(field.latent_specs, corpus.record_subject, generator)
+        bank = LatentBank(
+            field.latent_specs,
+            corpus.record_subject,
+            generator,
+            known={spec.name: corpus.units(spec.names) for spec in field.latent_specs if spec.names},
+            neutral=corpus.neutral,
+        )
         if start:
-            field.load_state_dict(start.field.state_dict())
-            for name, part in start.prior.parts.items():
-                bank.start_from(name, part.mean.expand_as(bank.tables[name]))
-        elif settings.code_start == "pca":
+            field.start_from(start.field.state_dict())
+            for name in start.prior.parts.keys() & bank.tables.keys():
+                bank.start_from(name, start.prior.parts[name].mean.expand_as(bank.tables[name]))
+        if settings.code_start == "pca" and not start:
             subjects = corpus.record_subject[self.records].unique()
             start_codes(bank, corpus, subjects, whitening=settings.pca_whitening)
+        if settings.code_start == "fit" and not (self.folder / "checkpoint.safetensors").exists():
+            start_from_fits(bank, corpus, self.records, start, seed=settings.seed)
+        if settings.identity == "held":
+            _hold_identity(field, bank)
         self.objective = Objective(field, bank, settings).to(self.device)
+        groups = [(field, settings.learning_rate), (bank, settings.code_learning_rate)]
         self.optimiser = torch.optim.Adam(
-            [
-                {"params": list(field.parameters()), "lr": settings.learning_rate},
-                {"params": list(bank.parameters()), "lr": settings.code_learning_rate},
-            ],
+            [{"params": [p for p in part.parameters() if p.requires_grad], "lr": rate} for part, rate in groups],
             fused=True,
         )
         self._gradients = GradientWorkers(self.objective, settings.workers if self.device.type == "cpu" else 1)
@@ -118,7 +126,7 @@ class Trainer:
                 self.spent = before.plus(started)
                 last = self.step == settings.steps
                 if last or self.step % settings.log_every == 0:
-                    self._surface = metrics.write(self.step, self.spent.seconds)["surface"]
+                    self._surface = metrics.write(self.step, self.spent.seconds).get("surface")
                 if last or self.step % settings.checkpoint_every == 0:
                     self._write_checkpoint()
         model = self.model()
@@ -218,15 +226,25 @@ class _Log:
 
 
 def _load_start(config: RunConfig) -> HeadModel | None:
-    if config.start is None:
-        return None
-    start = load_model(config.start)
-    if start.field.config != config.field:
+    if config.start is not None:
+        return load_model(config.start)
+    for key, value in (("code_start", "fit"), ("identity", "held")):
+        if getattr(config.training, key) == value:
+            raise InputError(f"training.{key} is {value!r} without a model to start from; give one as start")
+    return None
+
+
+def _hold_identity(field: Field, bank: LatentBank) -> None:
+    """Takes the neutral field inside a warp, and its codes, out of the training."""
+    inner = getattr(field, "identity", None)
+    if not isinstance(inner, Field):
         raise InputError(
-            f"{config.start} is of another field than the config; the config that it was trained with is expected; "
-            "give the config.yaml of its run"
+            f"training.identity is 'held', but {type(field).__name__} has no neutral field inside; give 'trained', or "
+            "a field with a warp"
         )
-    return start
+    inner.requires_grad_(False)
+    for spec in inner.latent_specs:
+        bank.tables[spec.name].requires_grad_(False)
 
 
 def _training_records(corpus: Corpus | Corpora, most: int | None) -> Int[Tensor, " r"]:

@@ -10,6 +10,7 @@ import torch
 from implicit3dmm.data import corpus as corpus_module
 from implicit3dmm.data.corpus import (
     QUANTUM,
+    REST,
     SHARD_ARRAYS,
     Corpus,
     _from_octahedron,
@@ -66,7 +67,7 @@ def samples(tiny_corpus):
 
 class TestSamples:
     def test_shapes_and_types(self, samples):
-        assert [tuple(field.shape) for field in samples] == [(8, 1024, 3)] * 3 + [(8, 1024)]
+        assert [tuple(field.shape) for field in samples] == [(8, 1024, 3)] * 4 + [(8, 1024)]
         assert {field.dtype for field in samples} == {torch.float32}
 
     @pytest.mark.parametrize("record", [0, 6])
@@ -108,7 +109,7 @@ class TestSamples:
 
     def test_blocks_are_contiguous_parts_of_the_stored_arrays(self, tiny_corpus, samples):
         drawn = tiny_corpus.samples(torch.tensor([3, 5]), (64, 32), torch.Generator().manual_seed(1))
-        for part, everything, length in zip(drawn, samples, (64, 64, 32, 32), strict=True):
+        for part, everything, length in zip(drawn, samples, (64, 64, 64, 32, 32), strict=True):
             for row, record in enumerate((3, 5)):
                 windows = everything[record].unfold(0, length, 1)
                 windows = windows.movedim(-1, 1)
@@ -148,8 +149,8 @@ class TestTables:
         assert (head.subject, head.expression) == (record // 2, SMALL.expressions[record % 2])
         np.testing.assert_array_equal(corpus.record_units[record], head.units)
         np.testing.assert_allclose(corpus.similarities[head.subject], head.similarity.matrix(), atol=1e-6)
-        for stored, vertices in ((corpus.anchors, template.anchors), (corpus.landmarks, template.landmarks)):
-            np.testing.assert_allclose(stored[record], head.vertices[vertices], atol=1e-6)
+        np.testing.assert_allclose(corpus.anchors[record], head.neutral[template.anchors], atol=1e-6)
+        np.testing.assert_allclose(corpus.landmarks[record], head.vertices[template.landmarks], atol=1e-6)
         assert corpus.about[head.subject] == head.person.about
         surface = whole(corpus, torch.tensor([record])).surface[0].double().numpy()
         assert distance_to_surface(surface, corpus.mesh(record)).distance.max() < 1.5 * QUANTUM
@@ -293,7 +294,7 @@ def test_the_manifest_says_what_it_is(reference):
     assert manifest["source_version"] == open_source("makehuman").version
     assert "CC0" in manifest["licence"]
     assert manifest["quantum"] == QUANTUM
-    assert len(manifest["files"]) == 2 + 3 * len(SHARD_ARRAYS)
+    assert len(manifest["files"]) == 2 + 3 * len((*SHARD_ARRAYS, REST))  # its heads have expressions
 
 
 class TestOctahedron:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from implicit3dmm.data.corpus import QUANTUM
-from implicit3dmm.data.recipe import DETAIL_WAVELENGTHS_MM, SUBJECTS_AT_ONCE, Recipe, detail, generate
+from implicit3dmm.data.recipe import DETAIL_WAVELENGTHS_MM, SUBJECTS_AT_ONCE, Recipe, detail, generate, movement
 from implicit3dmm.data.sources import expression_weights, subject_similarity
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh
@@ -147,3 +147,49 @@ class TestDetail:
         for head, rough in zip(posed, generate(replace(POSED, detail_mm=0.4)), strict=True):
             np.testing.assert_array_equal(head.units, rough.units)
             np.testing.assert_array_equal(head.similarity.matrix(), rough.similarity.matrix())
+
+
+EXPRESSIVE = Recipe(seed=7, train=2, expressions=("neutral", "smile"), random_expressions=3, moving_share=0.5)
+
+
+def test_random_expressions_follow_the_named_ones_and_move_a_few_units():
+    heads = list(generate(EXPRESSIVE))
+    assert [head.expression for head in heads[:5]] == ["neutral", "smile", "random_1", "random_2", "random_3"]
+    for head in heads:
+        if head.expression.startswith("random"):
+            moved = head.units[head.units != 0]
+            assert 1 <= len(moved) <= 10
+            assert (moved > 0.1).all()
+            assert (moved < 1.2).all()
+    assert not np.array_equal(heads[2].units, heads[3].units)
+
+
+def test_random_expressions_leave_the_named_ones_as_they_are():
+    plain = list(generate(replace(EXPRESSIVE, random_expressions=0, moving_share=0.0)))
+    assert_same_heads([head for head in generate(EXPRESSIVE) if head.expression in ("neutral", "smile")], plain)
+
+
+def test_every_head_knows_its_vertices_at_rest():
+    heads = list(generate(EXPRESSIVE))
+    assert all(np.array_equal(head.neutral, heads[0].vertices) for head in heads[:5])
+    assert not np.array_equal(heads[1].neutral, heads[1].vertices)
+
+
+def test_movement_is_where_expressions_move_and_counts_each_alike(makehuman):
+    moved = movement(EXPRESSIVE)
+    mouth, cranium = (moved[makehuman.template.in_regions(name)].mean() for name in ("mouth", "cranium"))
+    assert mouth > 5 * cranium
+    assert moved.mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"random_expressions": -1}, "random_expressions is -1"),
+        ({"moving_share": 1.5}, "moving_share is 1.5"),
+        ({"expressions": ("neutral",), "random_expressions": 0}, "moving_share is 0.5"),
+    ],
+)
+def test_wrong_recipes_of_expressions_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        replace(EXPRESSIVE, **changes).validate()

@@ -346,7 +346,7 @@ def test_codes_start_at_the_mean_and_the_prior_keeps_the_known_heads(known, own,
 
 def test_a_model_of_another_field_is_refused(known, own, tmp_path):
     other = load_config(RunConfig, config_folder() / "deepsdf/tiny.yaml", [f"start={known}"])
-    with pytest.raises(InputError, match="is of another field than the config"):
+    with pytest.raises(InputError, match="the weights to start from are not those of this DeepSDF"):
         Trainer(other, own, tmp_path / "run")
 
 

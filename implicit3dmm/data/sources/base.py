@@ -35,6 +35,8 @@ class HeadSource(Protocol):
     """The expression units that `vertices` takes weights for."""
     expressions: Mapping[str, Mapping[str, float]]
     """Named expressions as weights of units; holds "neutral"."""
+    combined_units: Sequence[str]
+    """The units that random expressions are made of."""
 
     def sample_subject(self, rng: np.random.Generator) -> Subject:
         """Draws one identity from the source's population."""
@@ -72,6 +74,37 @@ def expression_weights(source: HeadSource, name: str, rng: np.random.Generator |
     for unit, weight in source.expressions[name].items():
         factor = next((value for suffix, value in side.items() if unit.endswith(suffix)), 1.0)
         weights[source.unit_names.index(unit)] = weight * gain * factor
+    return weights
+
+
+COMBINED = (2, 5)
+"""Fewest and most units of a random expression, a left and a right one counted once."""
+ONE_SIDED = 0.25
+"""Share of the paired units of random expressions that move on one side alone."""
+SIDEWAYS = ("jaw", "mouth")
+"""Units whose Left and Right are opposite movements of the whole, not its two halves."""
+
+
+def unit_groups(names: Sequence[str]) -> list[list[str]]:
+    """The units one by one, the two sides of a movement together."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        stem = name.removesuffix("Left").removesuffix("Right")
+        paired = {f"{stem}Left", f"{stem}Right"} <= set(names) and stem not in SIDEWAYS
+        groups.setdefault(stem if paired else name, []).append(name)
+    return list(groups.values())
+
+
+def random_expression(source: HeadSource, rng: np.random.Generator) -> Float[np.ndarray, " u"]:
+    """Weights of a few units, drawn with magnitudes of 0.2 to 1; those of the two sides differ by up to 15 %."""
+    groups = unit_groups(source.combined_units)
+    weights = np.zeros(len(source.unit_names), np.float32)
+    chosen = rng.choice(len(groups), int(rng.integers(COMBINED[0], COMBINED[1] + 1)), replace=False)
+    for number in chosen:
+        units = [source.unit_names.index(name) for name in groups[number]]
+        strength = rng.uniform(0.2, 1.0)
+        moving = [rng.choice(units)] if rng.random() < ONE_SIDED else units
+        weights[moving] = strength * rng.uniform(0.85, 1.15, len(moving))
     return weights
 
 

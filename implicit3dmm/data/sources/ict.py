@@ -19,7 +19,7 @@ from implicit3dmm.data.sources.ict_files import (
     Arrays,
     load_ict_arrays,
 )
-from implicit3dmm.data.sources.makehuman import EXPRESSIONS
+from implicit3dmm.data.sources.makehuman import EXPRESSIONS, NOT_COMBINED
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh_arrays import fan_triangles
 from implicit3dmm.geometry.neighbours import NearestNeighbours
@@ -74,6 +74,7 @@ class ICTHeads:
         self._expression = cut.extend(_modes(arrays, "expression"))[:, skin]
         self.unit_names = [_unit_name(str(name)) for name in arrays["expression_names"]]
         self.expressions = expressions_of(self.unit_names)
+        self.combined_units = [name for name in self.unit_names if name not in NOT_COMBINED]
         neutral = self.vertices(np.zeros((1, len(self._identity)), np.float32))[0].astype(np.float64)
         self.template = _template(placed.apply(neutral), cage, np.searchsorted(skin, landmarks), built_in)
 

@@ -69,6 +69,9 @@ EXPRESSIONS: Mapping[str, Mapping[str, float]] = {
 }
 """Thirteen default expressions, and the open mouth once more as a rotation of the jaw."""
 
+NOT_COMBINED = ("tongueOut", "mouthClose")
+"""Face units that random expressions leave out: the first moves no skin, the second belongs to an open jaw."""
+
 
 @register_source("makehuman")
 class MakeHumanHeads:
@@ -77,7 +80,6 @@ class MakeHumanHeads:
     name = "makehuman"
     version = "1"
     licence = "CC0 1.0 (MakeHuman/MPFB2; see makehuman_head.LICENSE.txt)"
-    expressions = EXPRESSIONS
 
     def __init__(self):
         with np.load(asset("makehuman_head.npz"), allow_pickle=False) as file:
@@ -88,8 +90,14 @@ class MakeHumanHeads:
         self._identity = _IdentitySampler(
             [str(n) for n in arrays["local_names"]], [str(n) for n in arrays["asym_names"]]
         )
-        self.unit_names = ("jawRotate", *(str(n) for n in arrays["expr_names"]))
-        self._units = arrays["expr"].astype(np.float32) * (TARGET_STEP * MM_PER_DM)
+        face = ("jawRotate", *(str(n) for n in arrays["expr_names"]))
+        other = tuple(str(n) for n in arrays["unit_names"])
+        self.unit_names = face + other
+        self.combined_units = tuple(name for name in face if name not in NOT_COMBINED)
+        self.expressions = EXPRESSIONS | {name: {name: 1.0} for name in other}
+        # The second set is authored for each ancestry, to within 3 mm of each other.
+        ancestral = np.mean([arrays[f"unit_{name}"] for name in ANCESTRIES], axis=0)
+        self._units = np.concatenate([arrays["expr"], ancestral]).astype(np.float32) * (TARGET_STEP * MM_PER_DM)
         self._units[:, int(arrays["n_skin"]) :] = 0  # an expression does not move the eyeballs
         self._closing = Closing.from_arrays(arrays)
         self._eyes = np.split(np.arange(int(arrays["n_skin"]), len(self._mean)), 2)

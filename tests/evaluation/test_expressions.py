@@ -1,0 +1,62 @@
+"""The protocol of expressions: a method that knows the surface, and the released model's warp."""
+
+import json
+
+import numpy as np
+import pytest
+
+from implicit3dmm.data.heads import Heads
+from implicit3dmm.data.recipe import Recipe
+from implicit3dmm.evaluation.cases import HeldOut
+from implicit3dmm.evaluation.expressions import CORRESPONDENCE_PARTS, MOVING, evaluate_expressions, pattern
+from implicit3dmm.evaluation.methods import FieldMethod
+from implicit3dmm.fitting import FitConfig
+from implicit3dmm.models import load_model
+
+HELD_OUT = HeldOut(samples=3000)
+
+
+@pytest.fixture(scope="module")
+def heads() -> Heads:
+    return Heads(Recipe(seed=11, train=1, test=1, expressions=("neutral", "mouth_open")), name="posed")
+
+
+def field_method(name: str) -> FieldMethod:
+    return FieldMethod(load_model(name), FitConfig(points=1500, steps=6), 48, digest=name)
+
+
+def rows_of(heads, methods, folder):
+    trials = evaluate_expressions(heads, methods, folder=folder, held_out=HELD_OUT, points=1500)
+    return {each.name: {row["expression"]: row for row in each.rows} for each in trials}
+
+
+def test_doing_nothing_scores_the_movement_and_a_warp_less(heads, tmp_path):
+    rows = rows_of(heads, [field_method("imhead"), field_method("imhead-neutral")], tmp_path)
+    still, warped = (rows[name]["mouth_open"]["correspondence"] for name in ("imhead-neutral", "imhead"))
+    assert still.keys() == set(CORRESPONDENCE_PARTS)
+    for part in ("face", "lips", MOVING):
+        assert still[part]["error_mm"] == pytest.approx(still[part]["movement_mm"], abs=1e-3)
+        assert warped[part]["error_mm"] < 0.5 * warped[part]["movement_mm"]
+    assert rows["imhead"]["neutral"]["correspondence"][MOVING]["error_mm"] is None
+    assert rows["imhead"]["neutral"]["correspondence"]["face"]["movement_mm"] == 0
+    face = {name: rows[name]["mouth_open"]["figures"]["face"]["surface_mean_mm"] for name in rows}
+    assert face["imhead"] < face["imhead-neutral"] < face["mean head"]
+    page = (tmp_path / "summary.md").read_text()
+    assert "| mouth_open " in page
+    assert "Correspondence of imhead:" in page
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["imhead"]["expressions"]["mouth_open"]["face_mm"]["mean"] == pytest.approx(face["imhead"])
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["mouth_open.png", "neutral.png"]
+
+
+def test_methods_that_are_no_fields_have_surfaces_alone(heads, method, tmp_path):
+    known = method(lambda points: heads.source.template.mesh)
+    rows = rows_of(heads, [known], tmp_path)
+    assert "correspondence" not in rows["known"]["mouth_open"]
+    assert "Correspondence" not in (tmp_path / "summary.md").read_text()
+
+
+def test_the_pattern_belongs_to_the_place():
+    places = np.random.default_rng(0).normal(size=(50, 3)) * 0.3
+    assert np.array_equal(pattern(places)[::-1], pattern(places[::-1]))
+    assert pattern(places).std(axis=0).min() > 20
