@@ -131,10 +131,15 @@ def training_heads(info: Mapping[str, Any]) -> str:
     # A linear model, and weights of version 0.1, name one recipe.
     recipes = info.get("recipes", [info["recipe"]] if "recipe" in info else [])
     most = info.get("training", {}).get("subjects")
-    return " + ".join(
+    return " + ".join(_heads_of(recipe, most) for recipe in recipes)
+
+
+def _heads_of(recipe: Mapping[str, Any], most: int | None) -> str:
+    expressions = len(recipe.get("expressions", ["neutral"])) + recipe.get("random_expressions", 0)
+    return (
         f"{most or recipe['train']} {recipe['source']}"
         + (f" with {recipe['detail_mm']:g} mm of relief" if recipe.get("detail_mm") else "")
-        for recipe in recipes
+        + (f" under {expressions} expressions" if expressions > 1 else "")
     )
 
 

@@ -10,6 +10,7 @@ def sample(
     count: int = 6,
     model: str = "imhead",
     temperature: float = 0.7,
+    expressions: float = 0.0,
     resolution: int = 192,
     seed: int = 0,
     device: Device = "auto",
@@ -21,6 +22,7 @@ def sample(
         count: Number of heads.
         model: Released model or weights file.
         temperature: Standard deviations are scaled by it: 0 gives the mean head, 1 the training population.
+        expressions: The same for expressions: 0 gives neutral heads.
         resolution: Cells along the longest side of the meshes' box.
         seed: Seed of the draws; equal seeds give equal heads.
         device: Where to compute.
@@ -34,13 +36,16 @@ def sample(
     from implicit3dmm.models import load_model, save_codes
     from implicit3dmm.render import camera_for_points, grid, render, write_png
 
-    if count < 1 or not 0 <= temperature < float("inf") or not 0 <= seed < 2**63:
+    spreads = 0 <= temperature < float("inf") and 0 <= expressions < float("inf")
+    if count < 1 or not spreads or not 0 <= seed < 2**63:
         raise InputError(
-            f"count {count}, temperature {temperature}, seed {seed}: give at least 1 head, and a temperature and a "
-            "seed of 0 or more"
+            f"count {count}, temperature {temperature}, expressions {expressions}, seed {seed}: give at least 1 head, "
+            "and temperatures and a seed of 0 or more"
         )
     loaded = load_model(model, device=open_device(device))
-    drawn = loaded.prior.sample(count, temperature=temperature, generator=torch.Generator().manual_seed(seed))
+    drawn = loaded.prior.sample(
+        count, temperature=temperature, expressions=expressions, generator=torch.Generator().manual_seed(seed)
+    )
     rows = []
     with output_folder(out), staged_folder(out) as folder:
         for number in progress("sampling")(range(count)):

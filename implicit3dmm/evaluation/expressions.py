@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.evaluation.cases import Case, HeldOut, Scan
@@ -125,11 +125,11 @@ def correspondence(method: FieldMethod, case: Case, scan: Scan, result: HeadFit)
     }
 
 
-def pattern(places: Float[np.ndarray, "n 3"]) -> UInt8[np.ndarray, "n 3"]:
-    """Colours of places on neutral heads: hues by position, in cells of `CELL_MM` that alternate in brightness."""
+def pattern(places: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Colours, sRGB in [0, 1], of places on neutral heads: hues by position, light and dark in cells of `CELL_MM`."""
     hue = 0.5 + 0.45 * np.sin(places * np.array([6.0, 5.0, 7.0]) + np.array([0.0, 1.0, 2.0]))
     cells = np.floor(places[:, :2] * UNIT_MM / CELL_MM).astype(int).sum(axis=1) % 2
-    return (255 * hue * np.where(cells, 1.0, 0.55)[:, None]).clip(0, 255).astype(np.uint8)
+    return hue * np.where(cells, 1.0, 0.55)[:, None]
 
 
 def _in_canonical(case: Case, scan: Scan, result: HeadFit, mesh: Mesh) -> Float[np.ndarray, "v 3"]:

@@ -254,8 +254,10 @@ class _Job:
         scan: Scan,
         transform: Similarity | None = None,
         landmarks: Float[np.ndarray, "68 3"] | None = None,
+        *,
+        known_from: str = "the given transform",
     ) -> _Prepared:
-        """Reads and aligns a scan."""
+        """Reads and aligns a scan, whose pose may be known."""
         clock = Clock()
         with clock("read"):
             unit = unit_of(scan, self.unit)
@@ -266,7 +268,9 @@ class _Job:
         with clock("align"):
             alignment = _align(points, unit, transform, landmarks, rng)
         explained = _to_explain(points, alignment)
-        assumed = say.assumptions(alignment, given, used, transform, landmarks)
+        pose = "found from the surface" if transform is None else f"started from {known_from}"
+        pose = pose if landmarks is None else "started from the given landmarks"
+        assumed = say.assumptions(alignment, given, used, pose)
         return _Prepared(scan, given, used, points, explained, alignment, assumed, clock)
 
     def solve(
@@ -293,7 +297,7 @@ class _Job:
 
     def follow(self, frame: Scan, last: HeadFit) -> HeadFit:
         """The frame after `last`."""
-        prepared = self.prepare(frame, last.similarity)
+        prepared = self.prepare(frame, last.similarity, known_from="the frame before")
         subject = subject_codes(last.codes, self.model)
         steps = max(self.config.steps // 2, LAST_STEPS + 1)
         config = replace(self.config, steps=steps, prior_start=self.config.prior_start / 10)

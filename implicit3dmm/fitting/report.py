@@ -32,15 +32,12 @@ def describe_scan(file: str | None, given: Mesh, used: Mesh, mm_per_unit: float)
     }
 
 
-def assumptions(
-    alignment: Alignment, given: Mesh, used: Mesh, transform: Similarity | None, landmarks: np.ndarray | None
-) -> list[str]:
-    """Sentences on what was not known and had to be taken for granted."""
+def assumptions(alignment: Alignment, given: Mesh, used: Mesh, pose: str) -> list[str]:
+    """Sentences on what was not known and had to be taken for granted; `pose` says where it is from."""
     unit = f"one unit of the scan is {alignment.mm_per_unit:.4g} mm ({alignment.unit})"
     if alignment.unit == "none":
         unit = "the scan's unit is unknown: an average adult was assumed, so millimetres are relative to one"
-    pose = "pose found from the surface" if transform is None else "pose started from the given transform"
-    said = [unit, "pose started from the given landmarks" if landmarks is not None else pose]
+    said = [unit, f"pose {pose}"]
     if len(used.vertices) < len(given.vertices):
         said.append(f"the scan's {len(given.vertices)} points were thinned to {len(used.vertices)}")
     return said
