@@ -194,7 +194,7 @@ def load_model(name_or_path: str | Path = "imhead", *, device: torch.device | st
 
 def released_models() -> dict[str, Path]:
     """Models that travel with the package, by name."""
-    return {path.stem: path for path in sorted(asset("models").glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(asset("models").glob("*.safetensors"), key=lambda path: path.stem)}
 
 
 def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:

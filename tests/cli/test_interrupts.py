@@ -63,7 +63,7 @@ def test_a_fit_that_is_stopped_at_any_stage_leaves_nothing(command, scan, tmp_pa
 def test_finished_scans_stay_when_the_next_is_stopped(command, scan, tmp_path, monkeypatch, no_picture):
     np.save(scan.with_name("second.npy"), np.load(scan))
     module = import_module("implicit3dmm.fitting.fit")
-    solve, seen = module.solve, []
+    solve, seen = module.solve_together, []
 
     def stop_at_second(*args: object, **options: object) -> object:
         seen.append(args)
@@ -71,7 +71,7 @@ def test_finished_scans_stay_when_the_next_is_stopped(command, scan, tmp_path, m
             raise KeyboardInterrupt
         return solve(*args, **options)
 
-    monkeypatch.setattr(module, "solve", stop_at_second)
+    monkeypatch.setattr(module, "solve_together", stop_at_second)
     quick = ("--steps", "1", "--resolution", "32")
     result = command("fit", scan, scan.with_name("second.npy"), "--out", tmp_path / "out", *quick)
     assert result.code == 2

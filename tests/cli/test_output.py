@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -148,9 +149,10 @@ def test_fit_without_a_scan_says_so(command, tmp_path, assert_refused):
 def test_models_lists_what_is_shipped(command):
     result = command("models")
     assert (result.code, result.err) == (0, "")
-    assert result.out.startswith("imhead: ImHead, codes identity 256")
+    assert result.out.startswith("imhead: ExpressionWarp, codes identity 256, expression 53")
+    assert "\nimhead-neutral: ImHead, codes identity 256" in result.out
     assert "CC0" in result.out
-    assert result.out.count("\n") == 3
+    assert result.out.count("\n") == 6
 
 
 def test_the_installed_program_fits_quietly_and_draws_a_picture(process, finish, scan_points, tmp_path):
@@ -173,8 +175,23 @@ def test_a_full_disk_or_too_little_memory_is_one_line(command, scan, tmp_path, m
         assert not (tmp_path / "out").exists()
 
 
-def test_demo_fits_the_shipped_scan(command, tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr("implicit3dmm.cli.fit.fit", lambda scans, **options: seen.append((scans, options)) or 0)
-    assert command("demo", "--out", tmp_path / "demo").code == 0
-    assert seen == [((asset("example_scan.ply"),), {"out": tmp_path / "demo", "device": "auto"})]
+def test_demo_fits_the_shipped_scan_and_edits_it(command, tmp_path, monkeypatch):
+    fit_command, editing_files = (import_module(f"implicit3dmm.{name}") for name in ("cli.fit", "editing.files"))
+    fit, save_edits, seen = fit_command.fit, editing_files.save_edits, []
+
+    def quick_fit(scans, **options):
+        seen.append((scans, options))
+        return fit(scans, **options, resolution=48, steps=6)
+
+    def quick_edits(*args, resolution, **options):
+        return save_edits(*args, **options, resolution=48)
+
+    monkeypatch.setattr(fit_command, "fit", quick_fit)
+    monkeypatch.setattr(editing_files, "save_edits", quick_edits)
+    result = command("demo", "--out", tmp_path / "demo")
+    assert result.code == 0
+    assert seen == [((asset("example_expression.ply"),), {"out": tmp_path / "demo", "device": "auto"})]
+    report = json.loads((tmp_path / "demo" / "edits" / "report.json").read_text())
+    neutral, surprised, nose = (entry["most_mm"] for entry in report["edits"])
+    assert min(neutral, surprised, nose) > 1
+    assert str(tmp_path / "demo" / "edits" / "picture.png") in result.out

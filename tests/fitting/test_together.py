@@ -9,7 +9,7 @@ from torch import nn
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields.base import ConditionedField, Field
 from implicit3dmm.fitting import FitConfig, HeadFit, fit, fit_sequence, fit_together
-from implicit3dmm.fitting.solver import solve_together
+from implicit3dmm.fitting.solver import _units_penalty, _with_units, solve_together
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.latents import EXPRESSION, Gaussian, LatentPrior, LatentSpec
 from implicit3dmm.models import HeadModel, load_model
@@ -99,6 +99,36 @@ def test_a_held_pose_stays(model):
     start = Similarity(1.0, Rotation.from_rotvec([0.0, 0.02, 0.0]).as_matrix(), np.zeros(3))
     (solution,) = solve_together(model, [scan_of(EXPRESSIONS[0], 6)], [start], CONFIG, held=("pose",))
     np.testing.assert_array_equal(solution.similarity.matrix(), start.matrix())
+
+
+def test_a_unit_out_of_reach_of_derivatives_is_tried_and_kept_where_it_helps(model):
+    rng = np.random.default_rng(3)
+    ball = rng.normal(size=(800, 3))
+    points = ball / np.linalg.norm(ball, axis=1, keepdims=True) * RADII.numpy()
+    bent = points + np.stack([0 * points[:, 0], 0 * points[:, 0], 0.8 * points[:, 0] ** 2], axis=1)
+    start = torch.zeros(4, dtype=torch.float64)
+    on = _with_units(model, model.prior, start, bent, robust=0.02)
+    np.testing.assert_allclose(on[2:] * 0.3, [0.8, 0.0], atol=1e-5)
+    assert torch.equal(_with_units(model, model.prior, start, points, robust=0.02), start)
+
+
+def test_the_penalty_of_units_is_the_slope_of_what_it_says():
+    group, sparse = torch.tensor([0, 0, 1]), 0.1
+
+    def penalty(z):
+        strength = torch.stack([z[:2].clamp_min(0).square().sum(), z[2].clamp_min(0).square()])
+        outside = z - z.clamp(0, 1)
+        return torch.log1p(strength / sparse**2).sum() + (outside / sparse).square().sum()
+
+    for weights in ([0.5, 0.3, 0.02], [0.9, 0.0, 0.4], [1.3, 0.2, 1.01]):
+        z = torch.tensor(weights, dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(penalty(z), z)
+        curvature, pull = _units_penalty(z.detach(), group, sparse)
+        torch.testing.assert_close(pull, slope)
+        assert (curvature > 0).all()
+    _, pull = _units_penalty(torch.tensor([-0.2, 0.0, -0.2]).double(), group, sparse)
+    assert pull[0] == pull[2]
+    assert pull[0] < -2 * 0.2 / sparse**2
 
 
 @pytest.fixture(scope="module")
