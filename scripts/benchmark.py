@@ -40,7 +40,7 @@ TEST_HEADS = 1016
 
 
 def main(
-    model: str = "imhead",
+    model: str = "imhead-neutral",
     threads: int = 2,
     repeats: int = 5,
     narrow_band: bool = False,
