@@ -51,7 +51,7 @@ def as_measured(depth: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model("imhead")
+    return load_model("imhead-neutral")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from torch import nn
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields.base import ConditionedField, Field
 from implicit3dmm.fitting import FitConfig, HeadFit, fit, fit_sequence, fit_together
-from implicit3dmm.fitting.solver import _units_penalty, _with_units, solve_together
+from implicit3dmm.fitting.solver import MORE_STEPS, _units_penalty, _with_units, solve_together
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.latents import EXPRESSION, Gaussian, LatentPrior, LatentSpec
 from implicit3dmm.models import HeadModel, load_model
@@ -155,7 +155,8 @@ def test_a_sequence_reports_a_broken_frame_and_goes_on(released, tmp_path):
 def test_known_codes_are_held_and_those_of_another_model_are_refused(released):
     known = {"identity": released.prior.sample(1, generator=torch.Generator().manual_seed(1))["identity"]}
     result = fit(asset("example_scan.ply"), released, held=known, **QUICK)
-    torch.testing.assert_close(result.codes["identity"], known["identity"], atol=1e-4, rtol=1e-4)
+    assert torch.equal(result.codes["identity"], known["identity"])
+    assert result.report["fit"]["steps"] == QUICK["config"].steps + MORE_STEPS
     with pytest.raises(InputError, match="has no code 'local'"):
         fit(asset("example_scan.ply"), released, held={"local": torch.zeros(1, 3)}, **QUICK)
 
