@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from implicit3dmm.data.corpus import Corpus, build_corpus
+from implicit3dmm.data.building import build_corpus
+from implicit3dmm.data.corpus import Corpus
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.data.sources import HeadSource, open_source
 from implicit3dmm.heads.template import HeadTemplate

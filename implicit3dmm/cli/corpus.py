@@ -23,7 +23,7 @@ def corpus(
         out: Folder for the corpus.
     """
     from implicit3dmm.config import load_config
-    from implicit3dmm.data.corpus import build_corpus
+    from implicit3dmm.data.building import build_corpus
     from implicit3dmm.data.recipe import Recipe
     from implicit3dmm.resources import config_file
 

@@ -57,8 +57,8 @@ class Recipe:
     detail_mm: float = 0.0
     """Root mean square height of band-limited detail along the normals, mm; 0 is the plain source."""
     moving_share: float = 0.0
-    """Share of the samples that lie where the expressions move the head, for each of them in proportion to its
-    movement; the others are even by area."""
+    """Share of the samples that lie where expressions move the head: one half in proportion to what the head's own
+    expression moves, the other to what any of them does. The others are even by area."""
     surface_points: int = 24576
     """Surface samples of each head."""
     distance_points: int = 24576

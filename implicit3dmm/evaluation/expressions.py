@@ -18,7 +18,7 @@ from implicit3dmm.evaluation.summary import ERROR, counted, describe, footnotes,
 from implicit3dmm.evaluation.tables import markdown_table, plus_minus
 from implicit3dmm.evaluation.trials import Trials, judged, run_trials
 from implicit3dmm.extraction import at_rest
-from implicit3dmm.fitting.fit import HeadFit
+from implicit3dmm.fitting.head_fit import HeadFit
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.render import camera_for_points, grid, paint, visible_surface, write_png

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from implicit3dmm.errors import InputError
 from implicit3dmm.extraction import extract
 from implicit3dmm.fitting.config import FitConfig
-from implicit3dmm.fitting.fit import HeadFit, fit
+from implicit3dmm.fitting.fit import fit
+from implicit3dmm.fitting.head_fit import HeadFit
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.mesh_models.pca import PCAModel, is_pca_file, load_pca
 from implicit3dmm.mesh_models.pca_fit import PCAFit, PCAFitConfig, fit_pca

@@ -21,7 +21,7 @@ from implicit3dmm.evaluation.statistics import Estimate, estimate_mean
 from implicit3dmm.evaluation.summary import write_text
 from implicit3dmm.evaluation.tables import markdown_table, plus_minus
 from implicit3dmm.evaluation.trials import MEAN_HEAD
-from implicit3dmm.fitting.fit import HeadFit
+from implicit3dmm.fitting.head_fit import HeadFit
 from implicit3dmm.fitting.registration import registered_mesh
 from implicit3dmm.geometry.mesh import Mesh
 

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.results import write_json
 from implicit3dmm.files import staged_folder
-from implicit3dmm.fitting.fit import FAR_MM, HeadFit
+from implicit3dmm.fitting.head_fit import HeadFit
+from implicit3dmm.fitting.job import FAR_MM
 from implicit3dmm.geometry.mesh import write_mesh
 from implicit3dmm.geometry.mesh_arrays import short
 from implicit3dmm.geometry.similarity import Similarity

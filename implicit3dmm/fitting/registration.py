@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from implicit3dmm.data.average_head import template
-from implicit3dmm.data.corpus import gram_axes
+from implicit3dmm.data.axes import gram_axes
 from implicit3dmm.data.recipe import Recipe, generate
 from implicit3dmm.geometry.distance import barycentric_weights, distance_to_surface
 from implicit3dmm.geometry.mesh import Mesh

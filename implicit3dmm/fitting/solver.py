@@ -12,8 +12,17 @@ from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from implicit3dmm.data.sources.base import unit_groups
 from implicit3dmm.fitting.config import FitConfig
+from implicit3dmm.fitting.units import (
+    INDEPENDENT,
+    MORE_STEPS,
+    SPARSE,
+    TRIED_AT,
+    TRIED_POINTS,
+    group_of,
+    try_units,
+    units_penalty,
+)
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.latents import EXPRESSION, Codes, LatentPrior
 from implicit3dmm.models import HeadModel
@@ -27,22 +36,6 @@ LAST_STEPS = 3
 POSE_DAMPING = 1e-7
 """Weight of a pose step's squared length (radians, canonical units, logarithm of scale): a pose that the points do not
 tell, such as the turn of a ball, stays."""
-
-SPARSE = (1.0, 0.1)
-"""Weight of an expression unit above which more costs little, at the first step and at the end."""
-
-INDEPENDENT = 300
-"""Points of a scan that say something of their own about expressions: what a model cannot follow is shared by
-neighbours, and units would follow it into shapes that no face makes."""
-
-TRIED_AT = (3, 7)
-"""Steps before which expression units are tried."""
-MORE_STEPS = 4
-"""Steps beyond those of the config where expression units are looked for."""
-TRIED_WEIGHT = 0.8
-TRIED_POINTS = 1000
-HELPFUL = 0.01
-"""Share of the robust loss that a unit has to take away to be kept."""
 
 ChunkMap = Callable[[Callable, Sequence], Iterable]
 
@@ -126,17 +119,17 @@ def solve_together(
     prior = model.prior.to(model.device)
     unknowns = _Unknowns.of(model, len(scans), held)
     whitened = _whitened(model.prior, first or {}, len(scans))
-    tries = EXPRESSION not in held and any(spec.names for spec in model.field.latent_specs)
-    steps = config.steps + (MORE_STEPS if tries else 0)
+    units = next((spec.names for spec in model.field.latent_specs if spec.names and spec.name not in held), ())
+    steps = config.steps + (MORE_STEPS if units else 0)
     similarities, losses, spread = list(starts), [[] for _ in scans], 1.0
     with _chunk_map(model.device) as chunk_map:
         for step in progress(range(steps)):
             share = min(step / max(steps - LAST_STEPS, 1), 1.0)
             robust = _geometric(config.robust_start, config.robust_end, share)
-            if step in TRIED_AT and tries:
+            if step in TRIED_AT and units:
                 for number, points in enumerate(shuffled):
                     placed = similarities[number].apply(points[:TRIED_POINTS])
-                    whitened[number] = _with_units(model, prior, whitened[number], placed, robust)
+                    whitened[number] = _with_units_tried(model, prior, units, whitened[number], placed, robust)
             centres, normals, weights, unit_weights = [], [], [], []
             for number, points in enumerate(shuffled):
                 placed = similarities[number].apply(points[: _between(config.first_points, len(points), share)])
@@ -229,12 +222,12 @@ class _Unknowns:
             columns = slice(start, start := start + len(part.mean))
             if not names[name]:
                 continue
-            units, group = (part.axes * part.std).double().cpu(), _group_of(names[name])
+            units, group = (part.axes * part.std).double().cpu(), group_of(names[name])
             for places, own, unit_weight in zip(
                 self.places[:, columns], whitened[:, columns], unit_weights, strict=True
             ):
                 if (places >= 0).all():
-                    curvature, pull = _units_penalty(units @ own, group, sparse)
+                    curvature, pull = units_penalty(units @ own, group, sparse)
                     matrix[places[:, None], places] = unit_weight * units.T @ (curvature[:, None] * units)
                     slope[places] = unit_weight * units.T @ pull
         return _Penalty(matrix, slope)
@@ -250,21 +243,15 @@ def _exactly(first: Codes, held: Collection[str], number: int) -> Codes:
 
 
 @torch.no_grad()
-def _with_units(
+def _with_units_tried(
     model: HeadModel,
     prior: LatentPrior,
+    names: Sequence[str],
     whitened: Float[Tensor, " d"],
     placed: Float[np.ndarray, "n 3"],
     robust: float,
 ) -> Float[Tensor, " d"]:
-    """The codes with those expression units on that explain the points better, tried one by one.
-
-    A closed eye is out of reach of derivatives at an open one. One movement after the other, of both sides and of each,
-    the most helpful first, is given the weight `TRIED_WEIGHT` and kept where that lowers the robust distances.
-    """
-    spec = next((spec for spec in model.field.latent_specs if spec.names), None)
-    if spec is None:
-        return whitened
+    """The codes with those expression units on that explain the points better; see `try_units`."""
     points = torch.as_tensor(placed, dtype=torch.float32, device=model.device)[None]
     codes = _codes(prior, whitened)
     conditioned = model.field.condition(codes)
@@ -272,22 +259,7 @@ def _with_units(
     def loss(expression: Float[Tensor, "1 e"]) -> float:
         return float(geman_mcclure(conditioned.with_expression(expression).sdf(points), robust).mean())
 
-    def with_on(expression: Float[Tensor, "1 e"], units: Sequence[str]) -> Float[Tensor, "1 e"]:
-        changed = expression.clone()
-        changed[0, [spec.names.index(unit) for unit in units]] = TRIED_WEIGHT
-        return changed
-
-    groups = unit_groups(spec.names)
-    candidates = [*groups, *([unit] for group in groups if len(group) > 1 for unit in group)]
-    now = codes[spec.name]
-    least = loss(now)
-    by_help = sorted((loss(with_on(now, units)), units) for units in candidates)
-    for promised, units in by_help:
-        if promised > (1 - HELPFUL) * least:
-            break
-        if (found := loss(with_on(now, units))) < (1 - HELPFUL) * least:
-            now, least = with_on(now, units), found
-    codes[spec.name] = now
+    codes[EXPRESSION] = try_units(names, codes[EXPRESSION], loss)
     return torch.cat([part.flatten() for part in prior.whiten(codes).values()]).double().cpu()
 
 
@@ -330,29 +302,6 @@ def _normal_equations(
     matrices, slopes, residuals = zip(*chunk_map(accumulate, offsets.split(CHUNK)), strict=True)
     matrix, slope = (torch.stack(parts).double().sum(0).cpu() / len(placed) for parts in (matrices, slopes))
     return Normal(matrix, slope, torch.cat(residuals).cpu())
-
-
-def _units_penalty(
-    weights: Float[Tensor, " e"], group: Int[Tensor, " e"], sparse: float
-) -> tuple[Float[Tensor, " e"], Float[Tensor, " e"]]:
-    """Curvature and slope, halved, of the penalty of unit weights: see `solve_together`.
-
-    Args:
-        weights: of the units.
-        group: the same number for the two sides of a movement.
-        sparse: s.
-    """
-    outside = weights - weights.clamp(0, 1)
-    strength = torch.zeros_like(weights).index_add(0, group, weights.clamp_min(0).square())[group]
-    curvature = 2 / (sparse**2 + strength)
-    pull = curvature * weights + 2 / sparse**2 * outside
-    return curvature + torch.where(outside == 0, 0.0, 2 / sparse**2), pull
-
-
-def _group_of(names: Sequence[str]) -> Int[Tensor, " e"]:
-    """Number of the movement that each unit is a side of."""
-    number = {name: i for i, units in enumerate(unit_groups(names)) for name in units}
-    return torch.tensor([number[name] for name in names])
 
 
 class _Penalty(NamedTuple):

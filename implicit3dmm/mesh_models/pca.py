@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from implicit3dmm.config import to_mapping
-from implicit3dmm.data.corpus import gram_axes, neutral_vertices
+from implicit3dmm.data.axes import gram_axes, neutral_vertices
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh

@@ -1,12 +1,15 @@
 """Where codes start: principal components of the heads, or fits of a trained model, instead of noise."""
 
+import logging
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from implicit3dmm.data.axes import gram_axes, neutral_vertices
 from implicit3dmm.data.corpora import Corpora, by_member
-from implicit3dmm.data.corpus import Corpus, gram_axes, neutral_vertices
+from implicit3dmm.data.corpus import Corpus
 from implicit3dmm.errors import InputError
 from implicit3dmm.fitting.config import FitConfig
 from implicit3dmm.fitting.solver import solve_together
@@ -15,6 +18,8 @@ from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.heads.template import ANCHOR_PAIRS, ANCHORS, HeadTemplate
 from implicit3dmm.latents import EXPRESSION, LatentBank
 from implicit3dmm.models import HeadModel
+
+log = logging.getLogger(__name__)
 
 FIT_POINTS, FIT_STEPS = 4000, 6
 """Points and steps of a fit that a code starts from; training goes on from there."""
@@ -70,7 +75,13 @@ def start_from_fits(
     tables = {name: bank.table(name).detach().clone() for name in shared}
     neutral = {int(corpus.record_subject[record]): record for record in records if corpus.neutral[record]}
     settings = FitConfig(points=FIT_POINTS, steps=FIT_STEPS)
-    for subject in corpus.record_subject[records].unique().tolist():
+    subjects = corpus.record_subject[records].unique().tolist()
+    log.info(
+        "fitting %s to the neutral heads of %d subjects, from whose codes the training starts",
+        model.name,
+        len(subjects),
+    )
+    for subject in subjects:
         if subject not in neutral:
             raise InputError(
                 f"subject {subject} of {corpus.name} has no neutral record to fit; add neutral to the expressions"

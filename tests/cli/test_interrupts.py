@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 SMALL_SHARDS = """
-import implicit3dmm.data.corpus, implicit3dmm.cli
-implicit3dmm.data.corpus.SUBJECTS_PER_SHARD = 2
+import implicit3dmm.data.building, implicit3dmm.cli
+implicit3dmm.data.building.SUBJECTS_PER_SHARD = 2
 implicit3dmm.cli.main()
 """
 TINY_CORPUS = ["train=500", "surface_points=64", "distance_points=64", "validation=0", "test=0"]
@@ -123,15 +123,15 @@ def test_a_corpus_that_is_stopped_too_early_leaves_nothing(command, tmp_path, un
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("implicit3dmm.data.corpus._sample", stop)
+    monkeypatch.setattr("implicit3dmm.data.building._sample", stop)
     untouched.note()
     assert "too early" in said(command("corpus", "small", "--out", tmp_path / "made" / "heads"))
     untouched.check()
 
 
 def test_a_stopped_corpus_goes_on_to_the_same_corpus(command, tmp_path, monkeypatch):
-    monkeypatch.setattr("implicit3dmm.data.corpus.SUBJECTS_PER_SHARD", 2)
-    module = import_module("implicit3dmm.data.corpus")
+    monkeypatch.setattr("implicit3dmm.data.building.SUBJECTS_PER_SHARD", 2)
+    module = import_module("implicit3dmm.data.building")
     sample, seen = module._sample, []
 
     def stop_at_fourth(*args: object) -> object:

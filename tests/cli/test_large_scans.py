@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from implicit3dmm.fitting.fit import MOST_POINTS
+from implicit3dmm.fitting.job import MOST_POINTS
 
 
 @pytest.mark.usefixtures("no_picture")

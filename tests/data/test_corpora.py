@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from implicit3dmm.data.building import build_corpus
 from implicit3dmm.data.corpora import Corpora, by_member
-from implicit3dmm.data.corpus import build_corpus
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.errors import InputError
 

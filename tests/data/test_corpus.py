@@ -7,16 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from implicit3dmm.data import corpus as corpus_module
-from implicit3dmm.data.corpus import (
-    QUANTUM,
-    REST,
-    SHARD_ARRAYS,
-    Corpus,
-    _from_octahedron,
-    _to_octahedron,
-    build_corpus,
-)
+from implicit3dmm.data import building
+from implicit3dmm.data.building import build_corpus
+from implicit3dmm.data.corpus import REST, SHARD_ARRAYS, Corpus
+from implicit3dmm.data.quantisation import QUANTUM, from_octahedron, to_octahedron
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.data.sources import open_source
 from implicit3dmm.errors import InputError
@@ -31,7 +25,7 @@ SMALL = Recipe(
 @pytest.fixture
 def small_shards(monkeypatch):
     """Two subjects a shard, so that the small corpus has three shards."""
-    monkeypatch.setattr(corpus_module, "SUBJECTS_PER_SHARD", 2)
+    monkeypatch.setattr(building, "SUBJECTS_PER_SHARD", 2)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +33,7 @@ def reference(tmp_path_factory) -> Path:
     """Folder of the small corpus, built in one go; not to be written to."""
     folder = tmp_path_factory.mktemp("reference") / "small"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_module, "SUBJECTS_PER_SHARD", 2)
+        patch.setattr(building, "SUBJECTS_PER_SHARD", 2)
         build_corpus(SMALL, folder)
     return folder
 
@@ -167,7 +161,7 @@ class TestBuilding:
         assert all(torch.equal(alone, within) for alone, within in pairs)
 
     def test_a_finished_corpus_is_opened_as_it_is(self, copy, monkeypatch):
-        monkeypatch.setattr(corpus_module, "generate", lambda *_: pytest.fail("built again"))
+        monkeypatch.setattr(building, "generate", lambda *_: pytest.fail("built again"))
         assert build_corpus(SMALL, copy).records("train").tolist() == [0, 1, 2, 3, 4, 5]
 
     @pytest.mark.parametrize("done", [1, 4])
@@ -299,7 +293,7 @@ def test_the_manifest_says_what_it_is(reference):
 
 class TestOctahedron:
     def angles(self, normals: np.ndarray) -> np.ndarray:
-        back = _from_octahedron(_to_octahedron(normals)).double().numpy()
+        back = from_octahedron(to_octahedron(normals)).double().numpy()
         sine = np.linalg.norm(np.cross(back, normals), axis=1)
         return np.degrees(np.arctan2(sine, (back * normals).sum(1)))
 

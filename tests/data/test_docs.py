@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from implicit3dmm.data.corpus import FORMAT_VERSION, QUANTUM, SHARD_ARRAYS, SUBJECTS_PER_SHARD, build_corpus
+from implicit3dmm.data.building import SUBJECTS_PER_SHARD, build_corpus
+from implicit3dmm.data.corpus import FORMAT_VERSION, SHARD_ARRAYS
+from implicit3dmm.data.quantisation import QUANTUM
 from implicit3dmm.data.recipe import Recipe, generate
 from implicit3dmm.data.sources import base, source_names
 from implicit3dmm.data.sources.ict_files import CLONE_VARIABLE, DATA_VARIABLE, FILE_NAME

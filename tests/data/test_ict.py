@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from implicit3dmm.data.average_head import alignment_target
-from implicit3dmm.data.corpus import build_corpus
+from implicit3dmm.data.building import build_corpus
 from implicit3dmm.data.recipe import Recipe, generate
 from implicit3dmm.data.sources import expression_weights, ict, open_source, subject_similarity
 from implicit3dmm.data.sources.ict_files import CLONE_VARIABLE, DATA_VARIABLE, FILE_NAME, load_ict_arrays

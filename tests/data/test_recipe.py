@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from implicit3dmm.data.corpus import QUANTUM
+from implicit3dmm.data.quantisation import QUANTUM
 from implicit3dmm.data.recipe import DETAIL_WAVELENGTHS_MM, SUBJECTS_AT_ONCE, Recipe, detail, generate, movement
 from implicit3dmm.data.sources import expression_weights, subject_similarity
 from implicit3dmm.errors import InputError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from implicit3dmm.data.corpus import QUANTUM
+from implicit3dmm.data.quantisation import QUANTUM
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.cases import Case, HeldOut
 from implicit3dmm.evaluation.conditions import Condition

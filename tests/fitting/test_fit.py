@@ -10,7 +10,7 @@ from implicit3dmm.data.average_head import near_neck, template_landmarks
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.results import plain_json
 from implicit3dmm.fitting import FitConfig, fit
-from implicit3dmm.fitting.fit import MOST_POINTS
+from implicit3dmm.fitting.job import MOST_POINTS
 from implicit3dmm.geometry.distance import distance_to_surface
 from implicit3dmm.geometry.mesh import Mesh, read_mesh
 from implicit3dmm.geometry.sampling import sample_surface

@@ -9,7 +9,8 @@ from torch import nn
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields.base import ConditionedField, Field
 from implicit3dmm.fitting import FitConfig, HeadFit, fit, fit_sequence, fit_together
-from implicit3dmm.fitting.solver import MORE_STEPS, _units_penalty, _with_units, solve_together
+from implicit3dmm.fitting.solver import _with_units_tried, solve_together
+from implicit3dmm.fitting.units import MORE_STEPS, try_units, units_penalty
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.latents import EXPRESSION, Gaussian, LatentPrior, LatentSpec
 from implicit3dmm.models import HeadModel, load_model
@@ -101,15 +102,28 @@ def test_a_held_pose_stays(model):
     np.testing.assert_array_equal(solution.similarity.matrix(), start.matrix())
 
 
-def test_a_unit_out_of_reach_of_derivatives_is_tried_and_kept_where_it_helps(model):
+def test_movements_are_tried_and_kept_where_they_help():
+    names = ("blinkLeft", "blinkRight", "smileLeft", "smileRight", "jaw")
+    shown = torch.tensor([[0.8, 0.0, 0.8, 0.8, 0.0]])
+
+    def loss(weights):
+        return float((weights - shown).abs().sum()) + 0.1
+
+    found = try_units(names, torch.zeros(1, 5), loss)
+    torch.testing.assert_close(found, shown)
+    assert torch.equal(try_units(names, found, loss), found)
+    assert torch.equal(try_units(names, torch.zeros(1, 5), lambda weights: 1.0), torch.zeros(1, 5))
+
+
+def test_a_unit_is_tried_on_the_points_and_kept_where_it_helps(model):
     rng = np.random.default_rng(3)
     ball = rng.normal(size=(800, 3))
     points = ball / np.linalg.norm(ball, axis=1, keepdims=True) * RADII.numpy()
     bent = points + np.stack([0 * points[:, 0], 0 * points[:, 0], 0.8 * points[:, 0] ** 2], axis=1)
-    start = torch.zeros(4, dtype=torch.float64)
-    on = _with_units(model, model.prior, start, bent, robust=0.02)
+    start, names = torch.zeros(4, dtype=torch.float64), ("bend", "shear")
+    on = _with_units_tried(model, model.prior, names, start, bent, robust=0.02)
     np.testing.assert_allclose(on[2:] * 0.3, [0.8, 0.0], atol=1e-5)
-    assert torch.equal(_with_units(model, model.prior, start, points, robust=0.02), start)
+    assert torch.equal(_with_units_tried(model, model.prior, names, start, points, robust=0.02), start)
 
 
 def test_the_penalty_of_units_is_the_slope_of_what_it_says():
@@ -123,10 +137,10 @@ def test_the_penalty_of_units_is_the_slope_of_what_it_says():
     for weights in ([0.5, 0.3, 0.02], [0.9, 0.0, 0.4], [1.3, 0.2, 1.01]):
         z = torch.tensor(weights, dtype=torch.float64, requires_grad=True)
         (slope,) = torch.autograd.grad(penalty(z), z)
-        curvature, pull = _units_penalty(z.detach(), group, sparse)
+        curvature, pull = units_penalty(z.detach(), group, sparse)
         torch.testing.assert_close(pull, slope)
         assert (curvature > 0).all()
-    _, pull = _units_penalty(torch.tensor([-0.2, 0.0, -0.2]).double(), group, sparse)
+    _, pull = units_penalty(torch.tensor([-0.2, 0.0, -0.2]).double(), group, sparse)
     assert pull[0] == pull[2]
     assert pull[0] < -2 * 0.2 / sparse**2
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from implicit3dmm.config import load_config
+from implicit3dmm.data.building import build_corpus
 from implicit3dmm.data.corpora import Corpora
-from implicit3dmm.data.corpus import Corpus, build_corpus
+from implicit3dmm.data.corpus import Corpus
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields import DeepSDFConfig, ExpressionWarpConfig

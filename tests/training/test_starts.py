@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from implicit3dmm.data.axes import neutral_vertices
+from implicit3dmm.data.building import build_corpus
 from implicit3dmm.data.corpora import Corpora
-from implicit3dmm.data.corpus import build_corpus, neutral_vertices
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.heads.template import ANCHORS
 from implicit3dmm.latents import LatentBank, LatentSpec

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from implicit3dmm.config import load_config
-from implicit3dmm.data.corpus import build_corpus
+from implicit3dmm.data.building import build_corpus
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields import DeepSDFConfig

@@ -66,8 +66,10 @@ EXPRESSIONS: Mapping[str, Mapping[str, float]] = {
     "mouth_left": {"mouthLeft": 1.0, "jawLeft": 0.4},
     "lip_roll": {"mouthRollLower": 0.9, "mouthRollUpper": 0.6},
     "jaw_rotated": {"jawRotate": 0.8},
+    "wink_left": {"eyeBlinkLeft": 1.0},
+    "wink_right": {"eyeBlinkRight": 1.0},
 }
-"""Thirteen default expressions, and the open mouth once more as a rotation of the jaw."""
+"""Thirteen default expressions, the open mouth once more as a rotation of the jaw, and a wink of each eye."""
 
 NOT_COMBINED = ("tongueOut", "mouthClose")
 """Face units that random expressions leave out: the first moves no skin, the second belongs to an open jaw."""
