@@ -29,6 +29,8 @@ class LatentSpec:
     """Whether all records of a subject share one row (identity), or each record has its own (expression)."""
     per_anchor: bool = False
     """Whether the code is 39 codes of equal size, one after the other, that each describe the place of an anchor."""
+    part: str = ""
+    """The part of the head that it describes; a record with parts of several subjects has that part's donor's."""
     names: tuple[str, ...] = ()
     """Names of its numbers, where they are parameters that the corpus knows, such as weights of expression units; such
     a code is not learnt."""
@@ -49,6 +51,7 @@ class LatentBank(nn.Module):
         *,
         known: Mapping[str, Float[Tensor, "r d"]] | None = None,
         neutral: Bool[Tensor, " r"] | None = None,
+        donors: Mapping[str, Int[Tensor, " r"]] | None = None,
     ):
         """Draws every row to be learnt from a centred Gaussian of its spec's spread.
 
@@ -58,17 +61,21 @@ class LatentBank(nn.Module):
             generator: source of the draws.
             known: parameters of each record, for each spec that names its numbers.
             neutral: which records show no expression; by default none is known to.
+            donors: number of the subject that each part of each record is of; by default the record's subject.
         """
         super().__init__()
         self.specs = tuple(specs)
         self.tables = nn.ParameterDict()
         for spec in self.specs:
             rows = subject_of_record if spec.per == "subject" else torch.arange(len(subject_of_record))
+            count = int(rows.max()) + 1
+            if spec.part and donors is not None:
+                rows = donors[spec.part]
             self.register_buffer(f"_rows_{spec.name}", rows.long().clone())  # a file holds no shared memory
             if spec.names:
                 self.register_buffer(f"_known_{spec.name}", known[spec.name].float(), persistent=False)
             else:
-                drawn = torch.randn(int(rows.max()) + 1, spec.dim, generator=generator)
+                drawn = torch.randn(count, spec.dim, generator=generator)
                 self.tables[spec.name] = nn.Parameter(spec.init_std * drawn)
         moves = torch.ones(len(subject_of_record)) if neutral is None else (~neutral).float()
         self.register_buffer("_moves", moves, persistent=False)

@@ -223,19 +223,14 @@ def save_codes(path: str | Path, codes: Codes, *, model: str) -> None:
 
 
 def save_head(path: str | Path, conditioned: ConditionedField, *, model: str) -> None:
-    """Writes the local embeddings and anchors of one head, which an edit may have taken from several codes.
-
-    Where the head has an expression that goes with them.
+    """Writes what makes one head again, which an edit may have taken from several: see `ConditionedField.state`.
 
     Raises:
-        InputError: the field has no local embeddings, or the folder cannot be written to.
+        InputError: heads of the model have no such state, or the folder cannot be written to.
     """
-    if conditioned.embeddings is None or conditioned.anchors is None:
+    if conditioned.state is None:
         raise InputError(f"heads of {model} have no local embeddings to keep; keep their codes, or use imhead")
-    state = {"embeddings": conditioned.embeddings, "anchors": conditioned.anchors}
-    if conditioned.expression is not None:
-        state["expression"] = conditioned.expression
-    save_codes(path, state, model=model)
+    save_codes(path, conditioned.state, model=model)
 
 
 def load_head(path: str | Path, model: HeadModel) -> ConditionedField:

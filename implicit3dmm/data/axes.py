@@ -15,7 +15,7 @@ GRAM_BLOCK = 4096
 
 def neutral_vertices(heads: Heads, subjects: Int[Tensor, " s"]) -> Float[np.ndarray, "s c"]:
     """Vertex coordinates of the subjects' neutral heads, canonical units, a row of 3 v numbers for each."""
-    neutral = replace(heads.recipe, expressions=("neutral",), random_expressions=0)
+    neutral = replace(heads.recipe, expressions=("neutral",), random_expressions=0, moving_share=0.0, swaps=0)
     return np.stack([head.vertices.astype(np.float32).ravel() for head in generate(neutral, subjects.tolist())])
 
 

@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from implicit3dmm.config import from_mapping
+from implicit3dmm.data.composites import graft_sites, keypoints
 from implicit3dmm.data.corpus import (
+    COMPOSITE_COLUMNS,
     FORMAT,
     FORMAT_VERSION,
     REST,
@@ -27,6 +29,7 @@ from implicit3dmm.files import atomic_path, writable_folder
 from implicit3dmm.geometry.distance import signed_distance
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.sampling import interpolated, sample_surface
+from implicit3dmm.heads.grafting import PARTS, REMAINDER
 
 SUBJECTS_PER_SHARD = 64
 
@@ -104,15 +107,23 @@ def _sample(recipe: Recipe, head: Head) -> dict[str, np.ndarray]:
 
 
 def _density(recipe: Recipe, head: Head, mesh: Mesh) -> Float[np.ndarray, " f"] | None:
-    """Samples for a unit of area of each face of a head; see `Recipe.moving_share`."""
-    if not recipe.moving_share:
+    """Samples for a unit of area of each face of a head; see `Recipe.moving_share` and `Recipe.part_share`."""
+    if not (recipe.moving_share or recipe.part_share):
         return None
+    wanted: list[tuple[float, np.ndarray]] = []
+    if recipe.moving_share:
+        anywhere = movement(recipe)
+        own = np.linalg.norm(head.vertices - head.neutral, axis=1)
+        wanted += [(recipe.moving_share / 2, moved) for moved in (anywhere, own if own.any() else anywhere)]
+    if recipe.part_share:
+        sites = graft_sites(open_source(recipe.source))
+        wanted += [(recipe.part_share / len(sites), site.inside) for site in sites.values()]
     areas = mesh.face_areas()
-    anywhere = movement(recipe)
-    own = np.linalg.norm(head.vertices - head.neutral, axis=1)
-    moving = [moved[mesh.faces].mean(1) for moved in (anywhere, own if own.any() else anywhere)]
-    share = recipe.moving_share / 2
-    return (1 - recipe.moving_share) / areas.sum() + sum(share * moved / (moved @ areas) for moved in moving)
+    density = np.full(len(areas), (1 - sum(share for share, _ in wanted)) / areas.sum())
+    for share, weights in wanted:
+        by_face = weights[mesh.faces].mean(1)
+        density += share * by_face / (by_face @ areas)
+    return density
 
 
 def _distance_places(
@@ -140,9 +151,11 @@ def _write_shard(folder: Path, records: list[dict[str, np.ndarray]]) -> None:
 
 
 def _write_tables(recipe: Recipe, folder: Path) -> None:
-    template = open_source(recipe.source).template
+    source = open_source(recipe.source)
+    template = source.template
     subjects: dict[str, list] = {"coefficients": [], "similarities": [], "split": [], "about": []}
-    records: dict[str, list] = {"subject": [], "expression": [], "units": [], "anchors": [], "landmarks": []}
+    columns = ("subject", "expression", "units", "anchors", "landmarks")
+    records: dict[str, list] = {name: [] for name in (*columns, *(COMPOSITE_COLUMNS if recipe.swaps else ()))}
     for head in generate(recipe):
         if head.expression == recipe.record_names[0]:
             subjects["coefficients"].append(head.person.coefficients)
@@ -154,6 +167,9 @@ def _write_tables(recipe: Recipe, folder: Path) -> None:
         records["units"].append(head.units)
         records["anchors"].append(head.neutral[template.anchors].astype(np.float32))
         records["landmarks"].append(head.vertices[template.landmarks].astype(np.float32))
+        if recipe.swaps:
+            records["donors"].append([head.donors[part] for part in (*PARTS, REMAINDER)])
+            records["keypoints"].append(keypoints(source, head.neutral))
     for name, table in (("subjects", subjects), ("records", records)):
         with atomic_path(folder / f"{name}.npz") as path:
             np.savez_compressed(path, **{key: np.array(column) for key, column in table.items()})

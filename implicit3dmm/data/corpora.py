@@ -40,6 +40,34 @@ class Corpora:
         """Which records show no expression."""
         return torch.cat([member.neutral for member in self.members.values()])
 
+    @property
+    def whole(self) -> Bool[Tensor, " r"]:
+        """Which records show one subject, and are no composites."""
+        return torch.cat([member.whole for member in self.members.values()])
+
+    @property
+    def donors(self) -> dict[str, Int[Tensor, " r"]]:
+        """As `Corpus.donors`."""
+        drawn = [{part: rows + start for part, rows in m.donors.items()} for start, m in self.members.items()]
+        return {part: torch.cat([each[part] for each in drawn]) for part in drawn[0]}
+
+    @property
+    def keypoints(self) -> Float[Tensor, "r 2 2 107 3"]:
+        """As `Corpus.keypoints`.
+
+        Raises:
+            InputError: some of the members have none.
+        """
+        members = [member.keypoints for member in self.members.values()]
+        if len({each.shape[1:] for each in members}) > 1:
+            raise InputError(f"some of {self.name} have composites and some have none; train on corpora of one kind")
+        return torch.cat(members)
+
+    @property
+    def keypoint_parts(self) -> tuple[str, ...]:
+        """The part that each keypoint belongs to."""
+        return next(iter(self.members.values())).keypoint_parts
+
     def units(self, names: Sequence[str]) -> Float[Tensor, "r d"]:
         """As `Corpus.units`."""
         return torch.cat([member.units(names) for member in self.members.values()])

@@ -22,17 +22,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from implicit3dmm.config import from_mapping, load_config
+from implicit3dmm.data.composites import keypoint_parts
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.npz import read_npz
 from implicit3dmm.data.quantisation import dequantised, from_octahedron
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.errors import InputError
+from implicit3dmm.heads.grafting import PARTS, REMAINDER
 from implicit3dmm.resources import config_file
 
 FORMAT = "implicit3dmm-corpus"
 FORMAT_VERSION = 1
 
 SHARD_ARRAYS = ("surface_points", "surface_normals", "surface_regions", "distance_points", "distances")
+COMPOSITE_COLUMNS = ("donors", "keypoints")
+"""What is known of each record of a corpus with composites."""
 REST = "surface_neutral"
 """Where each surface sample lies on the subject's neutral head; a corpus of neutral heads has no such array."""
 
@@ -65,11 +69,13 @@ class Corpus(Heads):
         subjects = self._read_table("subjects", ("similarities", "about"))
         self.similarities = subjects["similarities"]
         self.about = [json.loads(str(text)) for text in subjects["about"]]
-        records = self._read_table("records", ("expression", "units", "anchors", "landmarks"))
+        columns = ("expression", "units", "anchors", "landmarks", *(COMPOSITE_COLUMNS if recipe.swaps else ()))
+        records = self._read_table("records", columns)
         self.record_expression = records["expression"]
         self.record_units = records["units"]
         self.anchors = torch.from_numpy(records["anchors"])
         self.landmarks = torch.from_numpy(records["landmarks"])
+        self._donors, self._keypoints = (records.get(name) for name in COMPOSITE_COLUMNS)
         self._shards = [self._open_shard(name) for name in manifest["shards"]]
         self._records_per_shard = len(self._shards[0]["distances"])
 
@@ -93,6 +99,31 @@ class Corpus(Heads):
             )
         zero = np.zeros(len(self.record_units), np.float32)
         return torch.from_numpy(np.stack([known.get(name, zero) for name in names], axis=1).astype(np.float32))
+
+    @property
+    def whole(self) -> Bool[Tensor, " r"]:
+        """Which records show one subject, and are no composites."""
+        return torch.tensor(self.recipe.whole).repeat(self.recipe.subjects)
+
+    @property
+    def donors(self) -> dict[str, Int[Tensor, " r"]]:
+        """Number of the subject that each part of each record is of, by part."""
+        if self._donors is None:
+            return {part: self.record_subject for part in (*PARTS, REMAINDER)}
+        return dict(zip((*PARTS, REMAINDER), torch.from_numpy(self._donors).T, strict=True))
+
+    @property
+    def keypoints(self) -> Float[Tensor, "r 2 2 107 3"]:
+        """Keypoints of the records on the way to the template, see `composites.keypoints`; a recipe without composites
+        has none, (r, 2, 2, 0, 3)."""
+        if self._keypoints is None:
+            return torch.zeros(len(self.record_subject), 2, 2, 0, 3)
+        return torch.from_numpy(self._keypoints)
+
+    @property
+    def keypoint_parts(self) -> tuple[str, ...]:
+        """The part that each keypoint belongs to; none where the recipe has no composites."""
+        return keypoint_parts(self.source) if self.recipe.swaps else ()
 
     @property
     def members(self) -> dict[int, "Corpus"]:

@@ -1,6 +1,6 @@
 """A corpus as a recipe: a few lines from which anyone makes the same heads again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from implicit3dmm.data.composites import Donors, composite, draw_donors
 from implicit3dmm.data.sources import (
     HeadSource,
     Subject,
@@ -21,6 +22,7 @@ from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.heads.frame import UNIT_MM
+from implicit3dmm.heads.grafting import PARTS, REMAINDER
 
 SPLITS = ("train", "validation", "test")
 
@@ -28,9 +30,13 @@ DETAIL_WAVELENGTHS_MM = (6.0, 24.0)
 """Band of the optional surface detail: shorter waves than the mesh's edges would be noise, longer ones are shape."""
 DETAIL_WAVES = 96
 DETAIL_STREAM = 3
+SWAP_STREAM = 4
 
 RANDOM = "random_"
 """What the names of random expressions start with."""
+
+SWAP = "swap_"
+"""What the names of composite heads start with."""
 
 SUBJECTS_AT_ONCE = 16
 """Subjects blended in one matrix product."""
@@ -59,6 +65,15 @@ class Recipe:
     moving_share: float = 0.0
     """Share of the samples that lie where expressions move the head: one half in proportion to what the head's own
     expression moves, the other to what any of them does. The others are even by area."""
+    swaps: int = 0
+    """Composites of each subject: its neutral head with nose, eyes and mouth of other subjects of its split."""
+    swap_donors: Donors = "independent"
+    """One other subject gives all three parts of a composite (Gu and Pears), or each part has a donor of its own."""
+    blended_seams: bool = True
+    """Whether grafted parts are bent at their rims until no seam is left; else they are placed by the affine map alone
+    (Gu and Pears)."""
+    part_share: float = 0.0
+    """Share of the samples that lie on nose, eyes and mouth, each of which gets a third of them."""
     surface_points: int = 24576
     """Surface samples of each head."""
     distance_points: int = 24576
@@ -80,10 +95,16 @@ class Recipe:
             raise InputError(
                 f"random_expressions is {self.random_expressions}, but {self.source} has no units to combine; give 0"
             )
+        if self.swaps < 0:
+            raise InputError(f"swaps is {self.swaps}; give at least 0")
+        if self.swaps and any(0 < count < 2 for count in (self.train, self.validation, self.test)):
+            raise InputError("swaps needs other subjects: give train, validation and test at least 2 each, or 0")
         if not 0 <= self.detail_mm <= 3:
             raise InputError(f"detail_mm is {self.detail_mm}; give 0 to 3 mm")
         if not 0 <= self.moving_share <= 1 or (self.moving_share and not self.moves):
             raise InputError(f"moving_share is {self.moving_share}; give 0 to 1, and 0 where all heads are neutral")
+        if not 0 <= self.part_share <= 1 - self.moving_share:
+            raise InputError(f"part_share is {self.part_share}; give 0 to 1 - moving_share")
         known = open_source(self.source).expressions
         unknown = [name for name in self.expressions if name not in known]
         if unknown or not self.expressions:
@@ -97,12 +118,31 @@ class Recipe:
     @property
     def record_names(self) -> tuple[str, ...]:
         """Name of the expression of each of a subject's records."""
-        return self.expressions + tuple(f"{RANDOM}{number + 1}" for number in range(self.random_expressions))
+        drawn = ((RANDOM, self.random_expressions), (SWAP, self.swaps))
+        return self.expressions + tuple(f"{stem}{number + 1}" for stem, count in drawn for number in range(count))
+
+    @property
+    def whole(self) -> tuple[bool, ...]:
+        """Whether each of a subject's records shows that subject alone, and is no composite."""
+        return tuple(not name.startswith(SWAP) for name in self.record_names)
 
     @property
     def moves(self) -> bool:
         """Whether any record is not neutral."""
-        return any(name != "neutral" for name in self.record_names)
+        return self.random_expressions > 0 or any(name != "neutral" for name in self.expressions)
+
+    def subjects_of(self, split: str) -> range:
+        """Numbers of the subjects of a split."""
+        counts = (self.train, self.validation, self.test)
+        start = sum(counts[: SPLITS.index(split)])
+        return range(start, start + counts[SPLITS.index(split)])
+
+    def donors(self, subject: int, name: str) -> Mapping[str, int]:
+        """The subject that each part of a record is of, by the name of the record's expression."""
+        if not name.startswith(SWAP):
+            return dict.fromkeys((*PARTS, REMAINDER), subject)
+        rng = np.random.default_rng([self.seed, subject, int(name.removeprefix(SWAP)), SWAP_STREAM])
+        return draw_donors(subject, self.subjects_of(self.split_of(subject)), self.swap_donors, rng)
 
     def split_of(self, subject: int) -> str:
         """Name of the split that a subject belongs to."""
@@ -123,6 +163,8 @@ class Head(NamedTuple):
     """Canonical units."""
     neutral: Float[np.ndarray, "v 3"]
     """The same vertices of the same person without an expression."""
+    donors: Mapping[str, int]
+    """Number of the subject that each part is of; of all parts the same but for composites."""
 
 
 def generate(recipe: Recipe, subjects: Sequence[int] | None = None) -> Iterator[Head]:
@@ -146,38 +188,80 @@ def movement(recipe: Recipe) -> Float[np.ndarray, " v"]:
 
 
 def _generate_block(source: HeadSource, recipe: Recipe, subjects: Sequence[int]) -> Iterator[Head]:
-    rngs = [np.random.default_rng([recipe.seed, number]) for number in subjects]
-    people = [source.sample_subject(rng) for rng in rngs]
-    coefficients = np.stack([person.coefficients for person in people])
-    neutral = source.vertices(coefficients).astype(np.float64)
-    units = {name: np.stack([_performed(source, name, rng) for rng in rngs]) for name in recipe.record_names}
+    whole = [name for name in recipe.record_names if not name.startswith(SWAP)]
+    block = _Block.of(source, recipe, subjects)
+    units = {name: np.stack([_performed(source, name, rng) for rng in block.rngs]) for name in whole}
     posed = {
-        name: neutral if name == "neutral" else source.vertices(coefficients, weights).astype(np.float64)
+        name: source.vertices(block.coefficients, weights).astype(np.float64)
         for name, weights in units.items()
+        if name != "neutral"
     }
-    for i, (number, person) in enumerate(zip(subjects, people, strict=True)):
-        similarity = subject_similarity(source, neutral[i])
-        # A stream of its own: the relief is the person's, whatever expressions the recipe asks for.
-        skin = np.random.default_rng([recipe.seed, number, 0, DETAIL_STREAM])
-        relief = detail(source.template.vertices, recipe.detail_mm, skin)[:, None] if recipe.detail_mm else None
-        at_rest = similarity.apply(_with_relief(neutral[i], relief, source))
+    still = np.zeros(len(source.unit_names), np.float32)
+    for i, number in enumerate(subjects):
+        about, similarity, at_rest = block.people[i], block.similarities[i], block.at_rest[i]
         for name in recipe.record_names:
-            moved = at_rest if name == "neutral" else similarity.apply(_with_relief(posed[name][i], relief, source))
-            yield Head(number, name, units[name][i], person, similarity, moved, at_rest)
+            donors = recipe.donors(number, name)
+            if name.startswith(SWAP):
+                mixed = _composite(source, recipe, number, at_rest, donors)
+                yield Head(number, name, still, about, similarity, mixed, mixed, donors)
+            else:
+                moved = block.placed(i, posed[name][i]) if name in posed else at_rest
+                yield Head(number, name, units[name][i], about, similarity, moved, at_rest, donors)
+
+
+class _Block(NamedTuple):
+    """Some subjects at rest."""
+
+    source: HeadSource
+    rngs: list[np.random.Generator]
+    """Of each subject, after its identity was drawn."""
+    people: list[Subject]
+    coefficients: Float[np.ndarray, "b c"]
+    similarities: list[Similarity]
+    reliefs: list[Float[np.ndarray, "v 1"] | None]
+    at_rest: list[Float[np.ndarray, "v 3"]]
+    """Canonical units."""
+
+    @classmethod
+    def of(cls, source: HeadSource, recipe: Recipe, subjects: Sequence[int]) -> "_Block":
+        rngs = [np.random.default_rng([recipe.seed, number]) for number in subjects]
+        people = [source.sample_subject(rng) for rng in rngs]
+        coefficients = np.stack([person.coefficients for person in people])
+        neutral = source.vertices(coefficients).astype(np.float64)
+        similarities = [subject_similarity(source, vertices) for vertices in neutral]
+        reliefs = [_relief(source, recipe, number) for number in subjects]
+        block = cls(source, rngs, people, coefficients, similarities, reliefs, [])
+        block.at_rest.extend(block.placed(i, vertices) for i, vertices in enumerate(neutral))
+        return block
+
+    def placed(self, i: int, vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
+        """Subject i's own millimetres, with its relief, in the canonical frame."""
+        relief = self.reliefs[i]
+        if relief is not None:
+            vertices = vertices + relief * Mesh(vertices, self.source.template.triangles).vertex_normals()
+        return self.similarities[i].apply(vertices)
+
+
+def _relief(source: HeadSource, recipe: Recipe, subject: int) -> Float[np.ndarray, "v 1"] | None:
+    if not recipe.detail_mm:
+        return None
+    # A stream of its own: the relief is the person's, whatever expressions the recipe asks for.
+    skin = np.random.default_rng([recipe.seed, subject, 0, DETAIL_STREAM])
+    return detail(source.template.vertices, recipe.detail_mm, skin)[:, None]
+
+
+def _composite(
+    source: HeadSource, recipe: Recipe, host: int, at_rest: Float[np.ndarray, "v 3"], donors: Mapping[str, int]
+) -> Float[np.ndarray, "v 3"]:
+    others = sorted({number for number in donors.values() if number != host})
+    heads = dict(zip(others, _Block.of(source, recipe, others).at_rest if others else [], strict=True))
+    return composite(source, heads | {host: at_rest}, donors, blended=recipe.blended_seams)
 
 
 def _performed(source: HeadSource, name: str, rng: np.random.Generator) -> Float[np.ndarray, " u"]:
     if name.startswith(RANDOM):
         return random_expression(source, rng)
     return expression_weights(source, name, None if name == "neutral" else rng)
-
-
-def _with_relief(
-    vertices: Float[np.ndarray, "v 3"], relief: Float[np.ndarray, "v 1"] | None, source: HeadSource
-) -> Float[np.ndarray, "v 3"]:
-    if relief is None:
-        return vertices
-    return vertices + relief * Mesh(vertices, source.template.triangles).vertex_normals()
 
 
 def detail(places: Float[np.ndarray, "v 3"], rms_mm: float, rng: np.random.Generator) -> Float[np.ndarray, " v"]:

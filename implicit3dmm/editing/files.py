@@ -51,7 +51,7 @@ def save_edits(
 ) -> dict[str, Any]:
     """Writes the head before, and each edited one with its displacements: all files or none.
 
-    before.ply; edit_000.ply and so on, whose vertices carry displacement_mm; where the model has local embeddings
+    before.ply; edit_000.ply and so on, whose vertices carry displacement_mm; where the model can be edited
     edit_000.safetensors, which later edits and `extract` read; picture.png of the first six; report.json.
 
     Args:
@@ -78,7 +78,7 @@ def save_edits(
             moved = displacement_mm(mesh, own, mm_per_unit=before.mm_per_unit)
             name = _name(number)
             write_mesh(staged / f"{name}.ply", mesh, scalars={"displacement_mm": moved})
-            if field.embeddings is not None:
+            if field.state is not None:
                 save_head(staged / f"{name}.safetensors", field, model=model.name)
             entries.append({"mesh": f"{name}.ply", "warnings": said} | _describe(moved))
             shown.append(_Shown(mesh, moved))

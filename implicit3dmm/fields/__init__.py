@@ -16,6 +16,7 @@ from implicit3dmm.fields.deepsdf import DeepSDF, DeepSDFConfig
 from implicit3dmm.fields.expression_warp import ExpressionWarp, ExpressionWarpConfig
 from implicit3dmm.fields.forward_warp import ForwardWarp, ForwardWarpConfig
 from implicit3dmm.fields.imhead import ImHead, ImHeadConfig
+from implicit3dmm.fields.parts_cascade import PartsCascade, PartsCascadeConfig
 
 __all__ = [
     "BlendConfig",
@@ -31,6 +32,8 @@ __all__ = [
     "ImHead",
     "ImHeadConfig",
     "Jacobian",
+    "PartsCascade",
+    "PartsCascadeConfig",
     "build_field",
     "check_field",
     "field_configs",

@@ -1,7 +1,7 @@
 """What a field is, and what it becomes once its codes are given."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from implicit3dmm.config import from_mapping, to_mapping
 from implicit3dmm.errors import InputError
-from implicit3dmm.latents import Codes, LatentSpec
+from implicit3dmm.latents import EXPRESSION, Codes, LatentSpec
 
 Frames = Literal["part", "all"]
 """Which local frames an edit of a part moves: that part's alone, or all, as the landmark network places them anew."""
@@ -26,6 +26,17 @@ class Jacobian(NamedTuple):
     """(n, d) derivative by each of the shape's codes."""
     by_points: Float[Tensor, "n 3+a"]
     """Derivative by the point, and by its ambient coordinates where it has any."""
+
+
+class StageErrors(NamedTuple):
+    """By how much the stages of a cascade miss what is known of them; canonical units."""
+
+    landmark: Float[Tensor, "b s"]
+    """Distance of each generated landmark to the true one, on the shape that its stage gets."""
+    consistency: Float[Tensor, "b t k"]
+    """Distance of each keypoint, after each stage, to where it belongs on the shape that the stage should leave."""
+    correction: Float[Tensor, "b n"]
+    """What is added to the template's distance at points of the surface, absolute."""
 
 
 class Field(nn.Module, ABC):
@@ -125,6 +136,25 @@ class ConditionedField(ABC):
     expression: Float[Tensor, "b d"] | None = None
     """Codes of the expressions, where the architecture has any; zero is neutral."""
 
+    @property
+    def state(self) -> Codes | None:
+        """What makes this head again, edited or not: codes, or local embeddings with anchors; None where it is lost."""
+        if self.embeddings is None or self.anchors is None:
+            return None
+        expression = {} if self.expression is None else {EXPRESSION: self.expression}
+        return {"embeddings": self.embeddings, "anchors": self.anchors} | expression
+
+    @property
+    def traits(self) -> Float[Tensor, "b f"]:
+        """What a warp reads of the subjects, see `Field.traits`; after an edit, of the edited ones.
+
+        Raises:
+            InputError: the architecture cannot be edited.
+        """
+        if self.embeddings is None:
+            raise InputError(f"{type(self).__name__} cannot be edited; use a model with parts, such as imhead")
+        return self.embeddings.flatten(1)
+
     @abstractmethod
     def sdf(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"]:
         """Signed distance in canonical units, negative inside."""
@@ -154,6 +184,18 @@ class ConditionedField(ABC):
         Args:
             posed: points of the shapes.
             neutral: the same points of the same subjects without an expression.
+        """
+        return None
+
+    def stage_errors(
+        self, keypoints: Float[Tensor, "b 2 2 k 3"], parts: Sequence[str], surface: Float[Tensor, "b n 3"]
+    ) -> StageErrors | None:
+        """What a cascade of deformations to a template misses; None where the field is none.
+
+        Args:
+            keypoints: on the way to the template, as `data.composites.keypoints` has them.
+            parts: the part that each keypoint belongs to.
+            surface: points of the neutral shapes.
         """
         return None
 

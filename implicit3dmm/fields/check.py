@@ -50,8 +50,9 @@ def check_field(field: Field, *, generator: torch.Generator, points: int = 48, s
     - second derivative: the gradient can be differentiated again, by points, codes and weights, and rightly so.
     - continuity: no jumps along lines between random points and anchors, and bounded difference quotients.
     - exterior: outside the bounds the field is positive and grows with a slope of about one along each ray.
-    - parts: weights are at least zero and add up to one; a part taken from the field itself changes nothing, one of
-      another shape changes nothing where it does not act; other names are refused by `InputError`.
+    - parts: weights of parts with anchors are at least zero and add up to one; a part taken from the field itself
+      changes nothing, one of another shape changes nothing where it does not act; other names are refused by
+      `InputError`.
     - between: `towards` another shape starts at the field itself and ends at the other, unless it refuses.
     - twin: where the conditioned field has a method `sdf_dense`, both are one function: values, and first and second
       derivatives by points, codes, embeddings, anchors and weights.

@@ -124,9 +124,10 @@ def parts(case: Case) -> Problems:
         pass
     if not case.field.parts:
         return
-    _, weights = conditioned.part_weights(points)
-    yield difference(weights.sum(-1), torch.ones_like(points[..., 0]), "weights do not add up to one")
-    yield difference(weights.clamp_min(0), weights, "a weight is below zero")
+    if conditioned.anchors is not None:
+        _, weights = conditioned.part_weights(points)
+        yield difference(weights.sum(-1), torch.ones_like(points[..., 0]), "weights do not add up to one")
+        yield difference(weights.clamp_min(0), weights, "a weight is below zero")
     sdf = conditioned.sdf(points)
     for name in case.field.parts:
         own = conditioned.with_part(name, conditioned).sdf(points)

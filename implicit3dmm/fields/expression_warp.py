@@ -6,6 +6,7 @@ solved for, so fitting, extraction and evaluation treat the warped field like an
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,7 @@ from implicit3dmm.fields.base import (
     Field,
     Frames,
     Jacobian,
+    StageErrors,
     build_field,
     field_configs,
     register_field,
@@ -110,7 +112,7 @@ class ExpressionWarp(Field):
         inner = self.identity.condition_on_embeddings(embeddings, anchors)
         if expression is None:
             expression = embeddings.new_zeros(len(embeddings), self.latent_specs[-1].dim)
-        return self._conditioned(inner, embeddings.flatten(1), expression)
+        return self._conditioned(inner, inner.traits, expression)
 
     def traits(self, codes: Codes) -> Float[Tensor, "b f"]:
         """Those of the neutral field."""
@@ -182,6 +184,16 @@ class ConditionedExpressionWarp(ConditionedField):
         self._traits = traits
         self._warp = model.warp.fold(model.warp.reduce(traits), model.warp.lift(expression))
 
+    @property
+    def state(self) -> Codes | None:
+        """That of the neutral head, and the expression."""
+        return None if self.inner.state is None else self.inner.state | {EXPRESSION: self.expression}
+
+    @property
+    def traits(self) -> Float[Tensor, "b f"]:
+        """Those of the neutral head."""
+        return self._traits
+
     def sdf(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"]:
         """Signed distance to the neutral head where the warp takes the points, canonical units."""
         inside, outside = self.model.exterior.split(points)
@@ -196,6 +208,12 @@ class ConditionedExpressionWarp(ConditionedField):
     def warp_error(self, posed: Float[Tensor, "b n 3"], neutral: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"] | None:
         """Distance between where the warp takes expressive points and where they belong."""
         return (self.to_canonical(posed) - neutral).square().sum(-1).add(1e-12).sqrt()
+
+    def stage_errors(
+        self, keypoints: Float[Tensor, "b 2 2 k 3"], parts: Sequence[str], surface: Float[Tensor, "b n 3"]
+    ) -> StageErrors | None:
+        """Those of the neutral field."""
+        return self.inner.stage_errors(keypoints, parts, self.to_canonical(surface))
 
     def part_weights(self, points: Float[Tensor, "b n 3"]) -> tuple[Int[Tensor, "b n k"], Float[Tensor, "b n k"]]:
         """Parts that act where the warp takes the points."""
@@ -224,7 +242,7 @@ class ConditionedExpressionWarp(ConditionedField):
         )
 
     def _around(self, inner: ConditionedField) -> "ConditionedExpressionWarp":
-        return self.model._conditioned(inner, inner.embeddings.flatten(1), self.expression)
+        return self.model._conditioned(inner, inner.traits, self.expression)
 
 
 class WarpNet(nn.Module):

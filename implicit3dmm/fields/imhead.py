@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields.base import ConditionedField, Field, Frames, Jacobian, register_field
 from implicit3dmm.fields.blending import BlendConfig, Nearby, find_nearby, nearby_weights, softmax_weights
-from implicit3dmm.fields.layers import ExteriorBall, GroupedMLP, permute_rows, positional_encoding, softplus
+from implicit3dmm.fields.layers import BallOffset, ExteriorBall, GroupedMLP, permute_rows, positional_encoding, softplus
 from implicit3dmm.heads.template import (
     ANCHOR_GROUPS,
     ANCHOR_PAIRS,
@@ -387,17 +387,6 @@ def _landmark_net(inputs: int, width: int, count: int) -> nn.Sequential:
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), last)
-
-
-class BallOffset(nn.Module):
-    """Signed distance from blended distances: what the local networks add to that of a ball."""
-
-    RADIUS = 0.5
-
-    def forward(self, points: Float[Tensor, "b n 3+a"], features: Float[Tensor, "b n 1"]) -> Float[Tensor, "b n"]:
-        """Signed distance before the exterior is added, canonical units."""
-        length = (points[..., :3].square().sum(-1) + self.RADIUS**2 / 100).sqrt()  # without a kink at the origin
-        return length - self.RADIUS + features.squeeze(-1)
 
 
 class FusionNet(nn.Module):

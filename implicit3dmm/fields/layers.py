@@ -229,3 +229,14 @@ class ExteriorBall:
         outside = (length - self.radius).clamp_min(0)
         inside = places * (1 - outside / length).unsqueeze(-1)
         return inside if points.shape[-1] == 3 else torch.cat([inside, points[..., 3:]], dim=-1), outside
+
+
+class BallOffset(nn.Module):
+    """Signed distance from what a network adds to that of a ball."""
+
+    RADIUS = 0.5
+
+    def forward(self, points: Float[Tensor, "b n 3+a"], features: Float[Tensor, "b n 1"]) -> Float[Tensor, "b n"]:
+        """Signed distance before the exterior is added, canonical units."""
+        length = (points[..., :3].square().sum(-1) + self.RADIUS**2 / 100).sqrt()  # without a kink at the origin
+        return length - self.RADIUS + features.squeeze(-1)

@@ -21,12 +21,17 @@ class LossWeights:
     eikonal: float = 0.01
     """Its gradient has length one."""
     landmark: float = 0.1
-    """Predicted anchors lie at the true ones; fields without anchors have no such loss."""
+    """Predicted anchors and landmarks lie at the true ones; fields without either have no such loss."""
     symmetry: float = 1e-4
     """Embeddings of mirrored anchors are alike; fields without embeddings have no such loss."""
     correspondence: float = 1.0
     """The warp takes expressive points to where they lie on the neutral head; fields without a warp have no such
     loss."""
+    consistency: float = 0.1
+    """Each stage of a cascade takes keypoints to where they belong on the way to the template; other fields have no
+    such loss."""
+    correction: float = 0.03
+    """What a cascade adds to the template's distance stays small; other fields have no such loss."""
     code: float = 1e-6
     """Codes stay small."""
 

@@ -1,5 +1,7 @@
 """From a batch of samples to named losses, inside one forward."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -13,8 +15,17 @@ from implicit3dmm.training.config import TrainingConfig
 class Objective(nn.Module):
     """Field and codes together; a call returns losses, so that data-parallel wrappers can wrap it whole."""
 
-    def __init__(self, field: Field, bank: LatentBank, config: TrainingConfig):
+    def __init__(self, field: Field, bank: LatentBank, config: TrainingConfig, *, keypoint_parts: Sequence[str] = ()):
+        """Joins them.
+
+        Args:
+            field: that is trained.
+            bank: the codes of the corpus.
+            config: factors of the losses, and how many points have gradients.
+            keypoint_parts: the part of the head that each keypoint belongs to.
+        """
         super().__init__()
+        self.keypoint_parts = tuple(keypoint_parts)
         self.field = field
         self.bank = bank
         self.config = config
@@ -28,6 +39,7 @@ class Objective(nn.Module):
         points: Float[Tensor, "b m 3"],
         distances: Float[Tensor, "b m"],
         anchors: Float[Tensor, "b 39 3"],
+        keypoints: Float[Tensor, "b 2 2 k 3"],
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted losses by name, "total" being their weighted sum.
 
@@ -43,6 +55,9 @@ class Objective(nn.Module):
             named["correspondence"] = losses.correspondence_loss(error)
         if conditioned.anchors is not None:
             named["landmark"] = losses.landmark_loss(conditioned.anchors, anchors)
+        errors = conditioned.stage_errors(keypoints, self.keypoint_parts, surface[:, : self.config.gradient_points])
+        if errors is not None:
+            named |= {name: error.mean() for name, error in errors._asdict().items()}
         if conditioned.embeddings is not None:
             named["symmetry"] = losses.symmetry_loss(conditioned.embeddings)
         named["code"] = losses.code_loss(codes)

@@ -8,13 +8,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from implicit3dmm.data.axes import gram_axes, neutral_vertices
+from implicit3dmm.data.composites import graft_sites
 from implicit3dmm.data.corpora import Corpora, by_member
 from implicit3dmm.data.corpus import Corpus
+from implicit3dmm.data.sources import HeadSource
 from implicit3dmm.errors import InputError
 from implicit3dmm.fitting.config import FitConfig
 from implicit3dmm.fitting.solver import solve_together
 from implicit3dmm.geometry.neighbours import NearestNeighbours
 from implicit3dmm.geometry.similarity import Similarity
+from implicit3dmm.heads.grafting import REMAINDER
 from implicit3dmm.heads.template import ANCHOR_PAIRS, ANCHORS, HeadTemplate
 from implicit3dmm.latents import EXPRESSION, LatentBank
 from implicit3dmm.models import HeadModel
@@ -32,8 +35,9 @@ def start_codes(bank: LatentBank, corpus: Corpus | Corpora, subjects: Int[Tensor
     """Overwrites the subjects' codes by principal components of their neutral heads.
 
     Component i has the standard deviation (s_i / s_1) ** (1 - whitening) over the subjects, where s_i is its spread in
-    space: 0 keeps the proportions of space, 1 makes all alike. Components beyond the number of subjects are zero. A
-    code per anchor starts from the vertices around its anchor, those of a mirrored pair from common components.
+    space: 0 keeps the proportions of space, 1 makes all alike. Components beyond the number of subjects are zero. The
+    code of a part starts from what is the subject's own there. A code per anchor starts from the vertices around its
+    anchor, those of a mirrored pair from common components.
 
     Args:
         bank: codes of the corpus.
@@ -41,15 +45,16 @@ def start_codes(bank: LatentBank, corpus: Corpus | Corpora, subjects: Int[Tensor
         subjects: the ones that train.
         whitening: 0 to 1.
     """
-    template = next(iter(corpus.members.values())).source.template
-    vertices = _vertices(corpus, template, subjects)
-    vertices -= vertices.mean(0)
+    source = next(iter(corpus.members.values())).source
+    vertices = _vertices(corpus, source.template, subjects)
+    centred = vertices - vertices.mean(0)
     for spec in bank.specs:
         if spec.per == "subject":
             if spec.per_anchor:
-                codes = _anchored(vertices, template, spec.dim // len(ANCHORS), whitening)
+                codes = _anchored(centred, source.template, spec.dim // len(ANCHORS), whitening)
             else:
-                codes = components(vertices.reshape(len(vertices), -1), spec.dim, whitening=whitening)
+                shown = _part(vertices, source, spec.part) if spec.part else centred
+                codes = components(shown.reshape(len(shown), -1), spec.dim, whitening=whitening)
             table = bank.tables[spec.name].detach().clone()
             table[subjects] = torch.from_numpy(codes)
             bank.start_from(spec.name, table)
@@ -73,7 +78,8 @@ def start_from_fits(
     generator = torch.Generator().manual_seed(seed)
     shared = [spec.name for spec in bank.specs if spec.per == "subject"]
     tables = {name: bank.table(name).detach().clone() for name in shared}
-    neutral = {int(corpus.record_subject[record]): record for record in records if corpus.neutral[record]}
+    at_rest = records[(corpus.neutral & corpus.whole)[records]]
+    neutral = {int(corpus.record_subject[record]): record for record in at_rest}
     settings = FitConfig(points=FIT_POINTS, steps=FIT_STEPS)
     subjects = corpus.record_subject[records].unique().tolist()
     log.info(
@@ -102,6 +108,18 @@ def components(centred: Float[np.ndarray, "s c"], dim: int, *, whitening: float)
     codes = np.zeros((len(centred), dim), np.float32)
     codes[:, :rank] = left[:, :rank] * np.sqrt(len(centred)) * (spread[:rank] / spread[0]) ** (1 - whitening)
     return codes
+
+
+def _part(vertices: Float[np.ndarray, "s v 3"], source: HeadSource, part: str) -> Float[np.ndarray, "s p 3"]:
+    """What is each subject's own of a part, about the mean: grafted into the template, or left of the template's."""
+    sites = graft_sites(source)
+    template = np.broadcast_to(source.template.vertices, vertices.shape)
+    if part == REMAINDER:
+        for site in sites.values():
+            vertices = site.graft(vertices, template)
+    else:
+        vertices = sites[part].graft(template, vertices)[:, sites[part].inside]
+    return vertices - vertices.mean(0)
 
 
 def _anchored(

@@ -55,7 +55,6 @@ class Trainer:
         self.config = config
         self.corpus = corpus
         self.device = torch.device(device)
-        self.records = _training_records(corpus, config.training.subjects)
         self.folder = writable_folder(folder)
         self.step = 0
         self.spent = Spent()
@@ -68,12 +67,14 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             field = build_field(config.field)
+        self.records = _training_records(corpus, field, config.training.subjects)
         bank = LatentBank(
             field.latent_specs,
             corpus.record_subject,
             generator,
             known={spec.name: corpus.units(spec.names) for spec in field.latent_specs if spec.names},
             neutral=corpus.neutral,
+            donors=corpus.donors,
         )
         if start:
             field.start_from(start.field.state_dict())
@@ -86,7 +87,7 @@ class Trainer:
             start_from_fits(bank, corpus, self.records, start, seed=settings.seed)
         if settings.identity == "held":
             _hold_identity(field, bank)
-        self.objective = Objective(field, bank, settings).to(self.device)
+        self.objective = Objective(field, bank, settings, keypoint_parts=corpus.keypoint_parts).to(self.device)
         groups = [(field, settings.learning_rate), (bank, settings.code_learning_rate)]
         self.optimiser = torch.optim.Adam(
             [{"params": [p for p in part.parameters() if p.requires_grad], "lr": rate} for part, rate in groups],
@@ -160,7 +161,7 @@ class Trainer:
         weights["lr"], codes["lr"] = (rate * _schedule(step, settings) for rate in self._rates)
         if step < settings.code_steps:
             weights["lr"] = 0.0
-        batch = (records, *samples, self.corpus.anchors[records])
+        batch = (records, *samples, self.corpus.anchors[records], self.corpus.keypoints[records])
         values = self._gradients(*(tensor.to(self.device) for tensor in batch))
         norm = nn.utils.clip_grad_norm_(self.objective.field.parameters(), settings.clip)
         moves = [table.grad for table in self.objective.bank.parameters() if table.grad is not None]
@@ -247,9 +248,14 @@ def _hold_identity(field: Field, bank: LatentBank) -> None:
         bank.tables[spec.name].requires_grad_(False)
 
 
-def _training_records(corpus: Corpus | Corpora, most: int | None) -> Int[Tensor, " r"]:
-    """Records of the training subjects, of the first `most` of each member where that is given."""
+def _training_records(corpus: Corpus | Corpora, field: Field, most: int | None) -> Int[Tensor, " r"]:
+    """Records of the training subjects, of the first `most` of each member where that is given.
+
+    Composites are left out where the field has a code of a whole subject, which no composite has.
+    """
     records = corpus.records("train")
+    if not all(spec.part for spec in field.latent_specs if spec.per == "subject"):
+        records = records[corpus.whole[records]]
     subjects = corpus.record_subject[records]
     if most is not None:
         kept = []
@@ -259,7 +265,8 @@ def _training_records(corpus: Corpus | Corpora, most: int | None) -> Int[Tensor,
                     f"{member.name} has {len(own)} training subjects; training.subjects asks for {most}; ask for fewer"
                 )
             kept.append(own[:most] + start)
-        records = records[torch.isin(subjects, torch.cat(kept))]
+        givers = torch.stack([rows[records] for rows in corpus.donors.values()])
+        records = records[torch.isin(givers, torch.cat(kept)).all(0)]
     count = len(corpus.record_subject[records].unique())
     if count < 2:  # whose codes have no spread
         raise InputError(f"{corpus.name} has {count} training subjects; expected at least 2; build a larger corpus")

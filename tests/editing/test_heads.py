@@ -99,7 +99,7 @@ def test_edits_leave_meshes_heads_picture_and_report(model, people, codes, tmp_p
 
 def test_a_field_without_local_embeddings_cannot_be_kept_as_a_head(tmp_path):
     class Plain:
-        embeddings = anchors = None
+        state = None
 
     with pytest.raises(InputError, match="no local embeddings"):
         save_head(tmp_path / "x.safetensors", Plain(), model="deepsdf")

@@ -51,7 +51,8 @@ def batch(surface: int = 8, distance: int = 12, *, dtype: torch.dtype = torch.fl
     distances = points.norm(dim=-1) - radii
     anchors = torch.rand(4, len(ANCHORS), 3, generator=generator, dtype=dtype)
     surface = radii[..., None] * normals
-    return torch.arange(4), surface, normals, surface, points, distances, anchors
+    keypoints = torch.zeros(4, 2, 2, 0, 3, dtype=dtype)
+    return torch.arange(4), surface, normals, surface, points, distances, anchors, keypoints
 
 
 def objective(field: Field, **settings) -> Objective:
@@ -85,17 +86,17 @@ def test_a_shifted_field_has_the_losses_of_the_shift():
 
 
 def test_each_sample_is_compared_with_its_own_truth_whether_or_not_it_has_a_gradient():
-    records, surface, normals, neutral, points, distances, anchors = batch()
+    records, surface, normals, neutral, points, distances, *places = batch()
     for changed in (0, 3, 4, 7):  # before and behind the four that have gradients
         moved = surface.clone()
         moved[:, changed] *= 1.1
-        named = balls()(records, moved, normals, neutral, points, distances, anchors)
+        named = balls()(records, moved, normals, neutral, points, distances, *places)
         assert named["surface"].item() == pytest.approx(0.1 * RADII.mean().item() / 8, rel=1e-4)
         assert named["distance"].item() == pytest.approx(0, abs=1e-6)
     for changed in (0, 1, 2, 11):  # of which the first two do
         shifted = distances.clone()
         shifted[:, changed] += 0.12
-        named = balls(distance_softness=1e9)(records, surface, normals, neutral, points, shifted, anchors)
+        named = balls(distance_softness=1e9)(records, surface, normals, neutral, points, shifted, *places)
         assert named["distance"].item() == pytest.approx(0.01, rel=1e-4)
         assert named["surface"].item() == pytest.approx(0, abs=1e-6)
 
@@ -106,10 +107,14 @@ def test_all_points_of_a_batch_may_have_gradients():
 
 
 def test_the_total_is_the_weighted_sum():
-    weights = LossWeights(2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0)
+    weights = LossWeights(*(2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0, 29.0))
     torch.manual_seed(0)
     named = objective(build_field(ImHeadConfig(**SMALLEST)), losses=weights)(*batch())
-    assert set(named) == {*vars(weights), "total"} - {"correspondence"}  # of warps alone
+    assert set(named) == {*vars(weights), "total"} - {
+        "correspondence",
+        "consistency",
+        "correction",
+    }  # of warps, cascades
     expected = sum(getattr(weights, name) * loss for name, loss in named.items() if name != "total")
     assert named["total"].item() == pytest.approx(expected.item(), rel=1e-6)
 

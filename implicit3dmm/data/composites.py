@@ -1,0 +1,88 @@
+"""Composite heads: parts of several subjects in one (Gu and Pears, section 3.4), and where their landmarks belong."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from implicit3dmm.data.sources import HeadSource
+from implicit3dmm.heads.grafting import PARTS, REMAINDER, GraftSite
+from implicit3dmm.heads.template import HeadTemplate
+
+Donors = Literal["one", "independent"]
+"""Whether all grafted parts of a composite are of one other subject, as in the paper, or each of another."""
+
+
+@cache
+def graft_sites(source: HeadSource) -> Mapping[str, GraftSite]:
+    """Where each of the parts is cut out of the source's heads."""
+    return {part: GraftSite.of(source.template, part) for part in PARTS}
+
+
+def draw_donors(host: int, others: Sequence[int], donors: Donors, rng: np.random.Generator) -> dict[str, int]:
+    """The subject that each part of a composite is of; the remainder is the host's.
+
+    Args:
+        host: number of the subject that gets the parts.
+        others: numbers of those that may give them, the host among them or not.
+        donors: one for all parts, or one for each; a part may then stay the host's.
+        rng: of the draws.
+    """
+    if donors == "one":
+        others = [other for other in others if other != host]
+    drawn = rng.choice(others, 1 if donors == "one" else len(PARTS))
+    return {part: int(number) for part, number in zip(PARTS, np.broadcast_to(drawn, len(PARTS)), strict=True)} | {
+        REMAINDER: host
+    }
+
+
+def composite(
+    source: HeadSource, heads: Mapping[int, Float[np.ndarray, "v 3"]], donors: Mapping[str, int], *, blended: bool
+) -> Float[np.ndarray, "v 3"]:
+    """The head of the remainder's subject with the other parts of theirs.
+
+    Args:
+        source: of the heads.
+        heads: vertices by subject, in one frame.
+        donors: as `draw_donors` gives them.
+        blended: as `GraftSite.graft` takes it.
+    """
+    host = heads[donors[REMAINDER]]
+    for part, site in graft_sites(source).items():
+        if donors[part] != donors[REMAINDER]:
+            host = site.graft(host, heads[donors[part]], blended=blended)
+    return host
+
+
+def keypoint_vertices(template: HeadTemplate) -> np.ndarray:
+    """The vertices of the 39 anchors, then those of the 68 landmarks."""
+    return np.concatenate([template.anchors, template.landmarks])
+
+
+@cache
+def keypoint_parts(source: HeadSource) -> tuple[str, ...]:
+    """The part that each of `keypoint_vertices` belongs to."""
+    part_of = np.full(len(source.template.vertices), REMAINDER, dtype=object)
+    for part, site in graft_sites(source).items():
+        part_of[site.inside] = part
+    return tuple(part_of[keypoint_vertices(source.template)])
+
+
+def keypoints(source: HeadSource, head: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "2 2 107 3"]:
+    """A neutral head's keypoints on the way to the template.
+
+    Indexed by whether a keypoint's own part is the template's already, then by whether the remainder is: [0, 0] is the
+    head itself, [1, 0] the head with the template's parts grafted in, [0, 1] the template with the head's parts, [1, 1]
+    the template. Keypoints of the remainder are on the template as soon as either is.
+    """
+    template = source.template.vertices
+    own_done, rest_done = head, template
+    for site in graft_sites(source).values():
+        own_done, rest_done = site.graft(own_done, template), site.graft(rest_done, head)
+    vertices = keypoint_vertices(source.template)
+    stages = np.stack([each[vertices] for each in (head, rest_done, own_done, template)]).reshape(2, 2, -1, 3)
+    of_rest = np.array(keypoint_parts(source)) == REMAINDER
+    stages[0, 1, of_rest] = stages[1, 0, of_rest] = template[vertices[of_rest]]
+    return stages.astype(np.float32)
