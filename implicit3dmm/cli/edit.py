@@ -117,6 +117,7 @@ def interpolate(
     out: Path,
     part: tuple[str, ...] = (),
     shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0),
+    in_turn: bool = False,
     output: TheOutput = Output(),
 ) -> int:
     """Moves a head, or parts of it, on the way to another one, and beyond.
@@ -127,20 +128,29 @@ def interpolate(
         out: Folder for meshes, heads, picture and report.
         part: Parts that move, such as nose mouth; by default the whole head does.
         shares: How far each result has gone: 0 is the head, 1 the other, 1.5 exaggerates, -1 goes the other way.
+        in_turn: Whether the parts go one after the other, each through all shares; displacements are then the part's.
         output: With what, and how fine.
     """
     from implicit3dmm.editing import interpolate as interpolate_heads
-    from implicit3dmm.editing import open_head
+    from implicit3dmm.editing import interpolate_in_turn, open_head
     from implicit3dmm.errors import InputError
 
     if not shares:
         raise InputError("no share is given; give one or more, such as --shares 0.5 1")
+    if in_turn and not part:
+        raise InputError("--in-turn without parts; give them in their order, such as --part nose eyes mouth")
     model = output.load()
     with output_folder(out):
         before, other = open_head(head, model), open_head(donor, model)
-        moved = [interpolate_heads(before.field, other.field, share, part) for share in shares]
         about = {"edit": "interpolate", "head": str(head), "donor": str(donor), "parts": part, "shares": shares}
-        return _save(out, model, before, moved, about, output)
+        if not in_turn:
+            moved = [interpolate_heads(before.field, other.field, share, part) for share in shares]
+            return _save(out, model, before, moved, about, output)
+        steps = list(interpolate_in_turn(before.field, other.field, part, shares))
+        starts = [number // len(shares) * len(shares) - 1 for number in range(len(steps))]
+        labels = [f"{step.part} {step.share:g}" for step in steps]
+        fields = [step.field for step in steps]
+        return _save(out, model, before, fields, about | {"in_turn": True}, output, labels=labels, since=starts)
 
 
 def mirror(
@@ -262,10 +272,11 @@ def _save(
     edited: "Iterable[ConditionedField]",
     about: dict[str, Any],
     output: Output,
+    **shown: Any,
 ) -> int:
     from implicit3dmm.editing.files import save_edits
 
-    report = save_edits(out, model, before, list(edited), about=about, resolution=output.resolution)
+    report = save_edits(out, model, before, list(edited), about=about, resolution=output.resolution, **shown)
     for warning in report["warnings"]:
         tell(f"before: {warning}")
     for entry in report["edits"]:

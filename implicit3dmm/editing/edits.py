@@ -1,6 +1,7 @@
 """Several parts of a head changed at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from implicit3dmm.fields import ConditionedField
 from implicit3dmm.fields.base import Frames
@@ -29,3 +30,34 @@ def interpolate(
     """
     target = head.towards(donor, share)
     return swap_parts(head, target, parts) if parts else target
+
+
+class Step(NamedTuple):
+    """A head on the way to another, part by part."""
+
+    part: str
+    """The part that moves."""
+    share: float
+    """How far it has gone."""
+    field: ConditionedField
+
+
+def interpolate_in_turn(
+    head: ConditionedField, donor: ConditionedField, parts: Sequence[str], shares: Sequence[float]
+) -> Iterator[Step]:
+    """Moves one part after the other to the donor, each through all shares (Gu and Pears, Figs. 2 and 8).
+
+    Args:
+        head: where the way begins.
+        donor: whose parts are reached.
+        parts: in their turn.
+        shares: of each part's way, the last of which stays when the next part begins.
+
+    Raises:
+        InputError: the architecture has no such part, or cannot be interpolated.
+    """
+    for part in parts:
+        start = head
+        for share in shares:
+            head = interpolate(start, donor, share, [part])
+            yield Step(part, share, head)

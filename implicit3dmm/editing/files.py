@@ -31,7 +31,7 @@ from implicit3dmm.render.ticks import round_limit
 MOVED_MM = 0.1
 """A vertex that an edit moved by less has stayed where it was."""
 _PANEL = (250, 300)
-_MOST_COLUMNS = 6
+_MOST_COLUMNS = 8
 
 
 class _Shown(NamedTuple):
@@ -46,13 +46,14 @@ def save_edits(
     edited: Sequence[ConditionedField],
     *,
     labels: Sequence[str] = (),
+    since: Sequence[int] = (),
     about: Mapping[str, Any],
     resolution: int,
 ) -> dict[str, Any]:
     """Writes the head before, and each edited one with its displacements: all files or none.
 
     before.ply; edit_000.ply and so on, whose vertices carry displacement_mm; where the model can be edited
-    edit_000.safetensors, which later edits and `extract` read; picture.png of the first six; report.json.
+    edit_000.safetensors, which later edits and `extract` read; picture.png of the first eight; report.json.
 
     Args:
         folder: where; made if missing.
@@ -60,6 +61,8 @@ def save_edits(
         before: the head that was edited.
         edited: what came of it.
         labels: what to call each in the picture.
+        since: for each edited head the number of the one that its displacements count from, -1 for the head before;
+            by default all count from that.
         about: what was done, for the report.
         resolution: cells along the longest side of the meshes' box.
 
@@ -71,11 +74,14 @@ def save_edits(
     """
     own, warnings = before.mesh(model, before.field, resolution=resolution)
     shown, entries = [], []
+    meshes = [own]
     with staged_folder(folder) as staged:
         write_mesh(staged / "before.ply", own)
         for number, field in enumerate(edited):
             mesh, said = before.mesh(model, field, resolution=resolution)
-            moved = displacement_mm(mesh, own, mm_per_unit=before.mm_per_unit)
+            meshes.append(mesh)
+            start = meshes[since[number] + 1] if since else own
+            moved = displacement_mm(mesh, start, mm_per_unit=before.mm_per_unit)
             name = _name(number)
             write_mesh(staged / f"{name}.ply", mesh, scalars={"displacement_mm": moved})
             if field.state is not None:

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from implicit3dmm.errors import InputError
 from implicit3dmm.fields import ConditionedField
 from implicit3dmm.heads.template import anchor_group
 from implicit3dmm.latents import Codes
@@ -41,7 +40,8 @@ def sample_part(
     more (given="nothing", the paper's way), a part need not go with the head. Drawn under what the embeddings of the
     neighbouring parts say of the codes, it does: with u the codes in standard deviations and e = A u + b the
     neighbours' embeddings, each known up to TOLERANCE standard deviations, u is normal with precision I + A' A and
-    mean (I + A' A)^-1 A' (e - b), where rows of A and e are divided by their tolerance.
+    mean (I + A' A)^-1 A' (e - b), where rows of A and e are divided by their tolerance. Where each part has a code of
+    its own, as in a cascade, the others say nothing of it, and it is drawn from the prior in either case.
 
     Args:
         model: whose prior says what parts look like.
@@ -56,11 +56,9 @@ def sample_part(
         InputError: the architecture has no parts, or none of that name.
     """
     kept = head.with_part(part, head)  # refuses what is no part
-    if kept.embeddings is None:
-        raise InputError(f"heads of {model.name} have no local embeddings to draw; use a model such as imhead")
     size = sum(spec.dim for spec in model.field.latent_specs)
     mean, spread = torch.zeros(1, size), torch.eye(size)
-    if given == "neighbours":
+    if given == "neighbours" and kept.embeddings is not None:
         mean, spread = _posterior(model, head, _around(head, part))
     for _ in range(count):
         coordinates = mean + temperature * torch.randn(1, size, generator=generator) @ spread

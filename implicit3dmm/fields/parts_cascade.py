@@ -118,7 +118,7 @@ class PartsCascade(Field):
                 name: tuple(part.expand(len(points), *part.shape[1:]).clone().requires_grad_() for part in parts)
                 for name, parts in shared.items()
             }
-            sdf = ConditionedPartsCascade(self, codes, own).sdf(places)[:, 0]
+            sdf = ConditionedPartsCascade(self, codes, own, thin=True).sdf(places)[:, 0]
             wanted = [part for parts in own.values() for part in parts]
             *by_told, by_points = torch.autograd.grad(sdf.sum(), [*wanted, places])
         with torch.no_grad():
@@ -187,11 +187,22 @@ class Stage(nn.Module):
 class ConditionedPartsCascade(ConditionedField):
     """The cascade for `b` given shapes."""
 
-    def __init__(self, model: PartsCascade, codes: Codes, told: dict[str, tuple[Tensor, Tensor]]):
+    def __init__(
+        self, model: PartsCascade, codes: Codes, told: dict[str, tuple[Tensor, Tensor]], *, thin: bool = False
+    ):
+        """Folds what the stages are told into their layers.
+
+        Args:
+            model: the cascade.
+            codes: of the shapes.
+            told: modulations and landmarks of each stage.
+            thin: for shapes of a single point each; see `ModulatedSiren.folded`.
+        """
         self.model = model
         self.codes = codes
         self.told = told
-        self._layers = {name: model.stages[name].net.folded(*parts) for name, parts in told.items()}
+        how = {"thin": True} if thin else {}
+        self._layers = {name: model.stages[name].net.folded(*parts, **how) for name, parts in told.items()}
         shapes = len(next(iter(told.values()))[1])
         self._template = model.template.folded(model.template_landmarks.expand(shapes, -1, -1))
 

@@ -23,27 +23,37 @@ def siren_bound(inputs: int, *, first: bool) -> float:
 
 
 class Layer:
-    """A linear layer of `b` shapes: weights in common, and what each shape adds to them."""
+    """A linear layer of `b` shapes: one weight for all or one for each, and biases of their own."""
 
-    def __init__(
-        self,
-        weight: Float[Tensor, "o i"] | Float[Tensor, "b o i"],
-        bias: Float[Tensor, "b o"],
-        low_rank: tuple[Float[Tensor, "r i"], Float[Tensor, "b r"], Float[Tensor, "o r"]] | None = None,
-    ):
+    def __init__(self, weight: Float[Tensor, "o i"] | Float[Tensor, "b o i"], bias: Float[Tensor, "b o"]):
         self._weight = weight
         self._bias = bias[:, None]
-        self._low_rank = low_rank
 
     def __call__(self, values: Float[Tensor, "b n i"]) -> Float[Tensor, "b n o"]:
         """Weight times values plus bias."""
         if self._weight.ndim == 3:
             return torch.baddbmm(self._bias, values, self._weight.transpose(1, 2))
-        result = F.linear(values, self._weight) + self._bias
-        if self._low_rank is not None:
-            right, gain, left = self._low_rank
-            result = result + F.linear(F.linear(values, right) * gain[:, None], left)
-        return result
+        return F.linear(values, self._weight) + self._bias
+
+
+class ThinLayer:
+    """A linear layer whose weight W + A diag(g) B is never made, for shapes of a point or a few each."""
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "o i"],
+        bias: Float[Tensor, "b o"],
+        left: Float[Tensor, "o r"],
+        gain: Float[Tensor, "b r"],
+        right: Float[Tensor, "r i"],
+    ):
+        self._weight, self._bias = weight, bias[:, None]
+        self._left, self._gain, self._right = left, gain[:, None], right
+
+    def __call__(self, values: Float[Tensor, "b n i"]) -> Float[Tensor, "b n o"]:
+        """Weight times values plus bias."""
+        low_rank = F.linear(F.linear(values, self._right) * self._gain, self._left)
+        return F.linear(values, self._weight) + low_rank + self._bias
 
 
 class Gate(nn.Module):
@@ -75,7 +85,7 @@ class LocalSiren(nn.Module):
         self.sizes = [(3 * landmarks, width), *[(width, width)] * (layers - 2), (width, landmarks * outputs)]
         self.gate = Gate(gate_width, landmarks)
 
-    def forward(self, points: Float[Tensor, "b n 3"], layers: Sequence[Layer]) -> Float[Tensor, "b n o"]:
+    def forward(self, points: Float[Tensor, "b n 3"], layers: Sequence[Layer | ThinLayer]) -> Float[Tensor, "b n o"]:
         """Blended outputs at points of `b` shapes."""
         values = points
         for layer in layers[:-1]:
@@ -159,14 +169,25 @@ class ModulatedSiren(LocalSiren):
         """Biases layer by layer, in units of 1 / OMEGA, then gains."""
         return self.hyper(code)
 
-    def folded(self, modulations: Float[Tensor, "b m"], centres: Float[Tensor, "b l 3"]) -> Sequence[Layer]:
-        """The layers of each shape."""
+    def folded(
+        self, modulations: Float[Tensor, "b m"], centres: Float[Tensor, "b l 3"], *, thin: bool = False
+    ) -> Sequence[Layer | ThinLayer]:
+        """The layers of each shape.
+
+        Args:
+            modulations: of the shapes.
+            centres: their landmarks.
+            thin: leaves the low rank as it is, which costs less for shapes of fewer points than the rank.
+        """
         parts = modulations.split(self._counts, dim=1)
         shifts, gains = parts[: len(self.sizes)], parts[len(self.sizes) :]
         biases = [bias + shift / OMEGA for bias, shift in zip(self.biases, shifts, strict=True)]
         weight, biases[0] = _around(self.weights[0], biases[0], centres)
-        inner = zip(self.weights[1:], biases[1:], self.right, gains, self.left, strict=True)
-        return [Layer(weight, biases[0]), *(Layer(w, bias, (b, gain, a)) for w, bias, b, gain, a in inner)]
+        layers = [Layer(weight, biases[0])]
+        for low_rank in zip(self.weights[1:], biases[1:], self.left, gains, self.right, strict=True):
+            weight, bias, left, gain, right = low_rank
+            layers.append(ThinLayer(*low_rank) if thin else Layer(weight + (left * gain[:, None]) @ right, bias))
+        return layers
 
 
 def _around(

@@ -17,6 +17,7 @@ from scipy.sparse.linalg import splu
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.laplacian import cotangent_laplacian, mean_curvature
 from implicit3dmm.geometry.mesh import Mesh
+from implicit3dmm.geometry.neighbours import NearestNeighbours
 from implicit3dmm.geometry.similarity import fit_similarity
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.heads.template import HeadTemplate, group_regions
@@ -32,9 +33,9 @@ stretch and shear beside the similarity."""
 MOST_STRETCH = 2.0
 """No direction is stretched more than this beside the similarity, nor squeezed to less than its inverse."""
 
-REACH_MM = 8.0
-"""How far from the rim the blend bends the donor's part. From 5 mm downwards the bend itself begins to show as a seam;
-without a limit the seam is 3 % smaller, but the part keeps less of its shape."""
+REACH_MM = 7.0
+"""How far from the rim the blend bends the donor's part. A longer reach does not make the seam much smaller, but bends
+the two lids apart, which touch in space and are far from each other on the surface; a shorter one shows as a seam."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Patch:
     border: Int[np.ndarray, " b"]
     """The rim and the ring of vertices outside it. What is known on two rings is known with its slope."""
     blend: Float[np.ndarray, "p b"]
-    """Continues a displacement of the border into the patch, where it dies away over about `REACH_MM`."""
+    """Continues a displacement of the border into the patch, where it dies away in about twice `REACH_MM`."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,8 @@ class GraftSite:
         if part not in PARTS:
             raise InputError(f"no part {part!r} to graft; there are {', '.join(PARTS)}")
         graph = _neighbours(template)
-        stiffness = _stiffness(template.mesh)
         masks = [_without_islands(graph, template.in_regions(region)) for region in group_regions(part)]
-        return cls(part, template.triangles, tuple(_patch(mask, graph, stiffness) for mask in masks))
+        return cls(part, template.triangles, tuple(_patch(mask, graph, template.mesh) for mask in masks))
 
     def graft(
         self, host: Float[np.ndarray, "*b v 3"], donor: Float[np.ndarray, "*b v 3"], *, blended: bool = True
@@ -87,9 +87,9 @@ class GraftSite:
         """Heads with the part of `donor` and all else of `host`; no vertex outside the part moves at all.
 
         The affine map is that of `fit_affine` on the rim. What is then left between host and donor on the border is
-        continued into the part as a thin plate on springs bends: positions and normals agree at the rim, and away from
-        it the donor's part stays as it was placed. Both heads should show the same expression: a graft does not carry
-        the jaw with the mouth.
+        continued into the part as a thin plate on springs bends: positions and normals agree at the rim, and far from
+        it the donor's part stays as it was placed. Heads under different expressions give sound surfaces too, but the
+        part is fitted to the host's face: an open mouth is smaller on a host whose jaw is shut.
 
         Args:
             host: vertices of the template's topology, any unit.
@@ -203,25 +203,27 @@ def _fit_rims(
     return linear.reshape(*batch, 3, 3), offset.reshape(*batch, 1, 3)
 
 
-def _patch(mask: Bool[np.ndarray, " v"], graph: csr_matrix, stiffness: csr_matrix) -> Patch:
+def _patch(mask: Bool[np.ndarray, " v"], graph: csr_matrix, head: Mesh) -> Patch:
     rim = _ring(graph, mask)
     inside, border = np.flatnonzero(mask), np.flatnonzero(rim | _ring(graph, mask | rim))
     # The bi-Laplacian reaches two rings far, so the border is all that the inside depends on. It has few vertices:
     # the answer to a unit displacement of each is kept in place of the factors, and a graft is one matrix product.
-    rows = stiffness[inside]
+    rows = _stiffness(head, head.vertices[rim])[inside]
     blend = -splu(rows[:, inside].tocsc()).solve(rows[:, border].toarray())
     return Patch(inside, np.flatnonzero(rim), border, blend)
 
 
-def _stiffness(mesh: Mesh) -> csr_matrix:
-    """Of displacements u of the average head, canonical units: a plate's bi-Laplacian u + u / reach^4, times area.
+def _stiffness(head: Mesh, rim: Float[np.ndarray, "r 3"]) -> csr_matrix:
+    """Forces on the vertices of a head, canonical units, by their displacements: of a thin plate on springs.
 
-    The bi-Laplacian is that of Botsch and Kobbelt, "An intuitive framework for real-time freeform modeling", SIGGRAPH
-    2004, section 3; the springs keep it from bending the whole part.
+    The plate's bi-Laplacian alone (Botsch and Kobbelt, "An intuitive framework for real-time freeform modeling",
+    SIGGRAPH 2004, section 3) would carry what is wrong at the rim through the whole part. The springs leave the plate
+    free at the rim and hold it from `REACH_MM` away, with (distance / reach)^4 / reach^4 on each unit of area.
     """
-    laplacian, areas = cotangent_laplacian(mesh)
-    springs = areas / (REACH_MM / UNIT_MM) ** 4
-    return (laplacian @ diags(1 / areas) @ laplacian + diags(springs)).tocsr()
+    laplacian, areas = cotangent_laplacian(head)
+    reach = REACH_MM / UNIT_MM
+    distance, _ = NearestNeighbours(rim).query(head.vertices)
+    return (laplacian @ diags(1 / areas) @ laplacian + diags(areas * distance**4 / reach**8)).tocsr()
 
 
 def _without_islands(graph: csr_matrix, mask: Bool[np.ndarray, " v"]) -> Bool[np.ndarray, " v"]:

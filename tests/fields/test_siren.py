@@ -68,8 +68,9 @@ def test_modulation_adds_a_matrix_of_low_rank_and_a_bias(points, centres):
         for weight, left, gain, right in zip(net.weights[1:], net.left, gains, net.right, strict=True)
     ]
     biases = [(bias + shift / OMEGA)[:, None] for bias, shift in zip(net.biases, shifts, strict=True)]
-    found = net(points, net.folded(made, centres))
-    torch.testing.assert_close(found, unfolded(net, weights, biases, points, centres))
+    expected = unfolded(net, weights, biases, points, centres)
+    for thin in (False, True):
+        torch.testing.assert_close(net(points, net.folded(made, centres, thin=thin)), expected)
 
 
 def test_landmarks_that_move_with_the_points_change_nothing_but_the_gate(points, centres):
