@@ -147,10 +147,9 @@ def interpolate(
             moved = [interpolate_heads(before.field, other.field, share, part) for share in shares]
             return _save(out, model, before, moved, about, output)
         steps = list(interpolate_in_turn(before.field, other.field, part, shares))
-        starts = [number // len(shares) * len(shares) - 1 for number in range(len(steps))]
-        labels = [f"{step.part} {step.share:g}" for step in steps]
+        labels, since = [f"{step.part} {step.share:g}" for step in steps], [step.since for step in steps]
         fields = [step.field for step in steps]
-        return _save(out, model, before, fields, about | {"in_turn": True}, output, labels=labels, since=starts)
+        return _save(out, model, before, fields, about | {"in_turn": True}, output, labels=labels, since=since)
 
 
 def mirror(

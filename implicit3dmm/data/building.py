@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from implicit3dmm.config import from_mapping
-from implicit3dmm.data.composites import graft_sites, keypoints
+from implicit3dmm.data.composites import graft_sites, keypoint_vertices, settle_remainder, stages, vertex_parts
 from implicit3dmm.data.corpus import (
     COMPOSITE_COLUMNS,
     FORMAT,
@@ -29,7 +29,7 @@ from implicit3dmm.files import atomic_path, writable_folder
 from implicit3dmm.geometry.distance import signed_distance
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.sampling import interpolated, sample_surface
-from implicit3dmm.heads.grafting import PARTS, REMAINDER
+from implicit3dmm.heads.grafting import ALL_PARTS
 
 SUBJECTS_PER_SHARD = 64
 
@@ -103,6 +103,13 @@ def _sample(recipe: Recipe, head: Head) -> dict[str, np.ndarray]:
         "distance_points": points,
         "distances": quantised(distances),
     }
+    if recipe.swaps:
+        faces, barycentric = template.triangles[surface.faces[order]], surface.barycentric[order]
+        parts = vertex_parts(open_source(recipe.source))[corner[order]]
+        whole = stages(open_source(recipe.source), head.neutral).reshape(4, -1, 3)
+        places = np.stack([interpolated(each, faces, barycentric) for each in whole]).reshape(2, 2, -1, 3)
+        settled = settle_remainder(places, parts)
+        arrays |= {"surface_stages": quantised(np.moveaxis(settled, 2, 0)), "surface_parts": parts}
     return {key: arrays[key] for key in shard_arrays(recipe)}
 
 
@@ -168,8 +175,10 @@ def _write_tables(recipe: Recipe, folder: Path) -> None:
         records["anchors"].append(head.neutral[template.anchors].astype(np.float32))
         records["landmarks"].append(head.vertices[template.landmarks].astype(np.float32))
         if recipe.swaps:
-            records["donors"].append([head.donors[part] for part in (*PARTS, REMAINDER)])
-            records["keypoints"].append(keypoints(source, head.neutral))
+            records["donors"].append([head.donors[part] for part in ALL_PARTS])
+            vertices = keypoint_vertices(template)
+            places = settle_remainder(stages(source, head.neutral)[:, :, vertices], vertex_parts(source)[vertices])
+            records["keypoints"].append(places.astype(np.float32))
     for name, table in (("subjects", subjects), ("records", records)):
         with atomic_path(folder / f"{name}.npz") as path:
             np.savez_compressed(path, **{key: np.array(column) for key, column in table.items()})

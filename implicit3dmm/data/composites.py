@@ -5,10 +5,10 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 
 from implicit3dmm.data.sources import HeadSource
-from implicit3dmm.heads.grafting import PARTS, REMAINDER, GraftSite
+from implicit3dmm.heads.grafting import ALL_PARTS, PARTS, REMAINDER, GraftSite
 from implicit3dmm.heads.template import HeadTemplate
 
 Donors = Literal["one", "independent"]
@@ -56,33 +56,39 @@ def composite(
     return host
 
 
-def keypoint_vertices(template: HeadTemplate) -> np.ndarray:
+@cache
+def vertex_parts(source: HeadSource) -> UInt8[np.ndarray, " v"]:
+    """The part that each vertex belongs to, as its place in `ALL_PARTS`."""
+    labels = np.full(len(source.template.vertices), ALL_PARTS.index(REMAINDER), np.uint8)
+    for part, site in graft_sites(source).items():
+        labels[site.inside] = ALL_PARTS.index(part)
+    return labels
+
+
+def keypoint_vertices(template: HeadTemplate) -> Int[np.ndarray, " 107"]:
     """The vertices of the 39 anchors, then those of the 68 landmarks."""
     return np.concatenate([template.anchors, template.landmarks])
 
 
-@cache
-def keypoint_parts(source: HeadSource) -> tuple[str, ...]:
-    """The part that each of `keypoint_vertices` belongs to."""
-    part_of = np.full(len(source.template.vertices), REMAINDER, dtype=object)
-    for part, site in graft_sites(source).items():
-        part_of[site.inside] = part
-    return tuple(part_of[keypoint_vertices(source.template)])
+def stages(source: HeadSource, head: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "2 2 v 3"]:
+    """A neutral head on the way to the template, part by part.
 
-
-def keypoints(source: HeadSource, head: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "2 2 107 3"]:
-    """A neutral head's keypoints on the way to the template.
-
-    Indexed by whether a keypoint's own part is the template's already, then by whether the remainder is: [0, 0] is the
-    head itself, [1, 0] the head with the template's parts grafted in, [0, 1] the template with the head's parts, [1, 1]
-    the template. Keypoints of the remainder are on the template as soon as either is.
+    Indexed by whether the grafted parts are the template's already, then by whether the remainder is: [0, 0] is the
+    head itself, [1, 0] the head with the template's parts, [0, 1] the template with the head's parts, [1, 1] the
+    template. A point of one part is found on them whatever the other parts are.
     """
     template = source.template.vertices
-    own_done, rest_done = head, template
+    parts_done, rest_done = head, template
     for site in graft_sites(source).values():
-        own_done, rest_done = site.graft(own_done, template), site.graft(rest_done, head)
-    vertices = keypoint_vertices(source.template)
-    stages = np.stack([each[vertices] for each in (head, rest_done, own_done, template)]).reshape(2, 2, -1, 3)
-    of_rest = np.array(keypoint_parts(source)) == REMAINDER
-    stages[0, 1, of_rest] = stages[1, 0, of_rest] = template[vertices[of_rest]]
-    return stages.astype(np.float32)
+        parts_done, rest_done = site.graft(parts_done, template), site.graft(rest_done, head)
+    return np.stack([head, rest_done, parts_done, template]).reshape(2, 2, -1, 3)
+
+
+def settle_remainder(
+    places: Float[np.ndarray, "2 2 n 3"], parts: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "2 2 n 3"]:
+    """Points of `stages` by whether their own part is the template's: those of the remainder are as soon as it is."""
+    rest = parts == ALL_PARTS.index(REMAINDER)
+    settled = places.copy()
+    settled[0, 1, rest] = settled[1, 0, rest] = places[1, 1, rest]
+    return settled

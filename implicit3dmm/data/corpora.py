@@ -64,8 +64,8 @@ class Corpora:
         return torch.cat(members)
 
     @property
-    def keypoint_parts(self) -> tuple[str, ...]:
-        """The part that each keypoint belongs to."""
+    def keypoint_parts(self) -> Int[Tensor, " k"]:
+        """As `Corpus.keypoint_parts`."""
         return next(iter(self.members.values())).keypoint_parts
 
     def units(self, names: Sequence[str]) -> Float[Tensor, "r d"]:

@@ -22,13 +22,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from implicit3dmm.config import from_mapping, load_config
-from implicit3dmm.data.composites import keypoint_parts
+from implicit3dmm.data.composites import keypoint_vertices, vertex_parts
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.npz import read_npz
 from implicit3dmm.data.quantisation import dequantised, from_octahedron
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.errors import InputError
-from implicit3dmm.heads.grafting import PARTS, REMAINDER
+from implicit3dmm.heads.grafting import ALL_PARTS
 from implicit3dmm.resources import config_file
 
 FORMAT = "implicit3dmm-corpus"
@@ -37,6 +37,8 @@ FORMAT_VERSION = 1
 SHARD_ARRAYS = ("surface_points", "surface_normals", "surface_regions", "distance_points", "distances")
 COMPOSITE_COLUMNS = ("donors", "keypoints")
 """What is known of each record of a corpus with composites."""
+STAGES = ("surface_stages", "surface_parts")
+"""Where each surface sample lies on the way to the template, and its part; with composites only."""
 REST = "surface_neutral"
 """Where each surface sample lies on the subject's neutral head; a corpus of neutral heads has no such array."""
 
@@ -48,6 +50,11 @@ class Samples(NamedTuple):
     normals: Float[Tensor, "b n 3"]
     neutral: Float[Tensor, "b n 3"]
     """Where the surface points lie on the subjects' neutral heads."""
+    stages: Float[Tensor, "b 2 2 n 3"]
+    """Where the surface points are on the way to the template, see `composites.settle_remainder`; none where the corpus
+    has no composites."""
+    parts: Int[Tensor, "b n"]
+    """The part that each of them belongs to, as its place in `composites.ALL_PARTS`."""
     points: Float[Tensor, "b m 3"]
     distances: Float[Tensor, "b m"]
 
@@ -109,21 +116,23 @@ class Corpus(Heads):
     def donors(self) -> dict[str, Int[Tensor, " r"]]:
         """Number of the subject that each part of each record is of, by part."""
         if self._donors is None:
-            return {part: self.record_subject for part in (*PARTS, REMAINDER)}
-        return dict(zip((*PARTS, REMAINDER), torch.from_numpy(self._donors).T, strict=True))
+            return {part: self.record_subject for part in ALL_PARTS}
+        return dict(zip(ALL_PARTS, torch.from_numpy(self._donors).T, strict=True))
 
     @property
     def keypoints(self) -> Float[Tensor, "r 2 2 107 3"]:
-        """Keypoints of the records on the way to the template, see `composites.keypoints`; a recipe without composites
-        has none, (r, 2, 2, 0, 3)."""
+        """Anchors and landmarks of the records on the way to the template, see `composites.settle_remainder`; a recipe
+        without composites has none, (r, 2, 2, 0, 3)."""
         if self._keypoints is None:
             return torch.zeros(len(self.record_subject), 2, 2, 0, 3)
         return torch.from_numpy(self._keypoints)
 
     @property
-    def keypoint_parts(self) -> tuple[str, ...]:
-        """The part that each keypoint belongs to; none where the recipe has no composites."""
-        return keypoint_parts(self.source) if self.recipe.swaps else ()
+    def keypoint_parts(self) -> Int[Tensor, " k"]:
+        """The part that each keypoint belongs to, as its place in `composites.ALL_PARTS`; none without composites."""
+        if not self.recipe.swaps:
+            return torch.zeros(0, dtype=torch.long)
+        return torch.from_numpy(vertex_parts(self.source)[keypoint_vertices(self.source.template)]).long()
 
     @property
     def members(self) -> dict[int, "Corpus"]:
@@ -139,11 +148,13 @@ class Corpus(Heads):
             generator: chooses the blocks.
         """
         blocks = [self._blocks(int(record), count, generator) for record in records]
-        surface, normals, neutral, points, distances = (np.stack(field) for field in zip(*blocks, strict=True))
+        surface, normals, neutral, stages, parts, points, distances = map(np.stack, zip(*blocks, strict=True))
         return Samples(
             dequantised(surface),
             from_octahedron(normals),
             dequantised(neutral),
+            dequantised(stages).movedim(1, 3),
+            torch.from_numpy(parts).long(),
             dequantised(points),
             dequantised(distances),
         )
@@ -157,6 +168,7 @@ class Corpus(Heads):
             arrays["surface_points"][row, surface],
             arrays["surface_normals"][row, surface],
             arrays[REST if self.recipe.moves else "surface_points"][row, surface],
+            *((arrays[name][row, surface] for name in STAGES) if self.recipe.swaps else _NO_STAGES),
             arrays["distance_points"][row, distance],
             arrays["distances"][row, distance],
         )
@@ -206,7 +218,10 @@ def open_heads(name: str | Path) -> Heads:
 
 def shard_arrays(recipe: Recipe) -> tuple[str, ...]:
     """Names of the arrays of each shard."""
-    return (*SHARD_ARRAYS, REST) if recipe.moves else SHARD_ARRAYS
+    return (*SHARD_ARRAYS, *((REST,) if recipe.moves else ()), *(STAGES if recipe.swaps else ()))
+
+
+_NO_STAGES = (np.zeros((0, 2, 2, 3), np.int16), np.zeros(0, np.uint8))
 
 
 def _read_manifest(folder: Path) -> dict:

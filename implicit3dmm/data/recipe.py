@@ -22,7 +22,7 @@ from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.heads.frame import UNIT_MM
-from implicit3dmm.heads.grafting import PARTS, REMAINDER
+from implicit3dmm.heads.grafting import ALL_PARTS
 
 SPLITS = ("train", "validation", "test")
 
@@ -140,7 +140,7 @@ class Recipe:
     def donors(self, subject: int, name: str) -> Mapping[str, int]:
         """The subject that each part of a record is of, by the name of the record's expression."""
         if not name.startswith(SWAP):
-            return dict.fromkeys((*PARTS, REMAINDER), subject)
+            return dict.fromkeys(ALL_PARTS, subject)
         rng = np.random.default_rng([self.seed, subject, int(name.removeprefix(SWAP)), SWAP_STREAM])
         return draw_donors(subject, self.subjects_of(self.split_of(subject)), self.swap_donors, rng)
 

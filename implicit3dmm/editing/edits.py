@@ -39,6 +39,8 @@ class Step(NamedTuple):
     """The part that moves."""
     share: float
     """How far it has gone."""
+    since: int
+    """Number of the step that it goes on from, after which the part began to move; -1 for the head itself."""
     field: ConditionedField
 
 
@@ -56,8 +58,8 @@ def interpolate_in_turn(
     Raises:
         InputError: the architecture has no such part, or cannot be interpolated.
     """
-    for part in parts:
+    for turn, part in enumerate(parts):
         start = head
         for share in shares:
             head = interpolate(start, donor, share, [part])
-            yield Step(part, share, head)
+            yield Step(part, share, turn * len(shares) - 1, head)

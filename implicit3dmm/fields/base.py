@@ -1,7 +1,7 @@
 """What a field is, and what it becomes once its codes are given."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -34,8 +34,8 @@ class StageErrors(NamedTuple):
     landmark: Float[Tensor, "b s"]
     """Distance of each generated landmark to the true one, on the shape that its stage gets."""
     consistency: Float[Tensor, "b t k"]
-    """Distance of each keypoint, after each stage, to where it belongs on the shape that the stage should leave."""
-    correction: Float[Tensor, "b n"]
+    """Distance of each point, after each stage, to where it belongs on the shape that the stage should leave."""
+    correction: Float[Tensor, "b k"]
     """What is added to the template's distance at points of the surface, absolute."""
 
 
@@ -187,15 +187,13 @@ class ConditionedField(ABC):
         """
         return None
 
-    def stage_errors(
-        self, keypoints: Float[Tensor, "b 2 2 k 3"], parts: Sequence[str], surface: Float[Tensor, "b n 3"]
-    ) -> StageErrors | None:
+    def stage_errors(self, places: Float[Tensor, "b 2 2 k 3"], parts: Int[Tensor, "b k"]) -> StageErrors | None:
         """What a cascade of deformations to a template misses; None where the field is none.
 
         Args:
-            keypoints: on the way to the template, as `data.composites.keypoints` has them.
-            parts: the part that each keypoint belongs to.
-            surface: points of the neutral shapes.
+            places: points of the surfaces on the way to the template, see `data.composites.settle_remainder`; the
+                first 39 are the anchors.
+            parts: the part that each belongs to, as its place in `data.composites.ALL_PARTS`.
         """
         return None
 

@@ -6,7 +6,6 @@ solved for, so fitting, extraction and evaluation treat the warped field like an
 """
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -209,11 +208,9 @@ class ConditionedExpressionWarp(ConditionedField):
         """Distance between where the warp takes expressive points and where they belong."""
         return (self.to_canonical(posed) - neutral).square().sum(-1).add(1e-12).sqrt()
 
-    def stage_errors(
-        self, keypoints: Float[Tensor, "b 2 2 k 3"], parts: Sequence[str], surface: Float[Tensor, "b n 3"]
-    ) -> StageErrors | None:
+    def stage_errors(self, places: Float[Tensor, "b 2 2 k 3"], parts: Int[Tensor, "b k"]) -> StageErrors | None:
         """Those of the neutral field."""
-        return self.inner.stage_errors(keypoints, parts, self.to_canonical(surface))
+        return self.inner.stage_errors(places, parts)
 
     def part_weights(self, points: Float[Tensor, "b n 3"]) -> tuple[Int[Tensor, "b n k"], Float[Tensor, "b n k"]]:
         """Parts that act where the warp takes the points."""

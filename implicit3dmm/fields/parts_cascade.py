@@ -7,19 +7,19 @@ of the paper, with local fields, Eqn 7). With a single part for the whole identi
 et al. 2022), and with that in its full form DIF-Net's ancestor of both. Expressions come by `expression_warp`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields.base import ConditionedField, Field, Frames, Jacobian, StageErrors, register_field
 from implicit3dmm.fields.layers import BallOffset, ExteriorBall
 from implicit3dmm.fields.siren import HyperSiren, LocalSiren, ModulatedSiren, PlainSiren
-from implicit3dmm.heads.grafting import REMAINDER
+from implicit3dmm.heads.grafting import ALL_PARTS, REMAINDER
 from implicit3dmm.heads.template import ANCHORS, average_anchors
 from implicit3dmm.latents import Codes, LatentSpec
 
@@ -238,32 +238,20 @@ class ConditionedPartsCascade(ConditionedField):
             places[name] = inside = stage.moved(inside, stage.net(inside, self._layers[name]))[0]
         return places
 
-    def stage_errors(
-        self, keypoints: Float[Tensor, "b 2 2 k 3"], parts: Sequence[str], surface: Float[Tensor, "b n 3"]
-    ) -> StageErrors:
+    def stage_errors(self, places: Float[Tensor, "b 2 2 k 3"], parts: Int[Tensor, "b k"]) -> StageErrors:
         """What generated landmarks, deformations and correction miss (Eqns 8 and 10); see `ConditionedField`."""
-        count, done = keypoints.shape[3], set()
-        inside = self.model.exterior.split(torch.cat([keypoints[:, 0, 0], surface], dim=1))[0]
-        before, landmark, consistency = keypoints[:, 0, 0], [], []
+        done: list[str] = []
+        inside, outside = self.model.exterior.split(places[:, 0, 0])
+        correction, landmark, consistency = torch.zeros_like(outside), [], []
         for name, stage in self.model.stages.items():
-            landmark.append(self.told[name][1] - before[:, stage.anchors])
-            inside, correction = stage.moved(inside, stage.net(inside, self._layers[name]))
-            if correction is not None:
-                corrections = correction[:, count:].abs()
-            done.add(name)
-            before = self._keypoints_after(done, keypoints, parts)
-            consistency.append(inside[:, :count] - before)
-        return StageErrors(_lengths(torch.cat(landmark, dim=1)), _lengths(torch.stack(consistency, dim=1)), corrections)
-
-    def _keypoints_after(
-        self, done: Collection[str], keypoints: Float[Tensor, "b 2 2 k 3"], parts: Sequence[str]
-    ) -> Float[Tensor, "b k 3"]:
-        """Where keypoints are once some parts are the template's."""
-        if len(self.model.stages) == 1:
-            return keypoints[:, 1, 1]
-        own = torch.tensor([part in done for part in parts], device=keypoints.device)
-        rest = int(REMAINDER in done)
-        return torch.where(own[:, None], keypoints[:, 1, rest], keypoints[:, 0, rest])
+            landmark.append(self.told[name][1] - _places_after(done, places, parts)[:, stage.anchors])
+            inside, own = stage.moved(inside, stage.net(inside, self._layers[name]))
+            correction = correction if own is None else own
+            done.append(name)
+            consistency.append(inside - _places_after(done, places, parts))
+        return StageErrors(
+            _lengths(torch.cat(landmark, dim=1)), _lengths(torch.stack(consistency, dim=1)), correction.abs()
+        )
 
     def with_part(
         self, name: str, other: "ConditionedPartsCascade", *, frames: Frames = "part"
@@ -306,6 +294,19 @@ def screw(
 
     turned = points + first * cross(points) + second * cross(cross(points))
     return turned + shift + second * cross(shift) + third * cross(cross(shift))
+
+
+def _places_after(
+    done: Sequence[str], places: Float[Tensor, "b 2 2 k 3"], parts: Int[Tensor, "b k"]
+) -> Float[Tensor, "b k 3"]:
+    """Where points are once some parts are the template's; a part that is none of the known is the whole head."""
+    if not done:
+        return places[:, 0, 0]
+    if not set(done) <= set(ALL_PARTS):
+        return places[:, 1, 1]
+    own = torch.isin(parts, torch.tensor([ALL_PARTS.index(name) for name in done], device=parts.device))
+    rest = int(REMAINDER in done)
+    return torch.where(own[..., None], places[:, 1, rest], places[:, 0, rest])
 
 
 def _lengths(vectors: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:

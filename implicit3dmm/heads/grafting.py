@@ -26,6 +26,8 @@ PARTS = ("nose", "eyes", "mouth")
 """The parts that can be grafted, as groups of anchors."""
 REMAINDER = "rem"
 """What is left of a head: the part that the others are grafted into."""
+ALL_PARTS = (*PARTS, REMAINDER)
+"""The parts that make up a composite."""
 
 STRETCH = 0.1
 """How much the proportions of two heads' rims are expected to differ: the standard deviation of the affine map's

@@ -1,7 +1,5 @@
 """From a batch of samples to named losses, inside one forward."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -15,17 +13,8 @@ from implicit3dmm.training.config import TrainingConfig
 class Objective(nn.Module):
     """Field and codes together; a call returns losses, so that data-parallel wrappers can wrap it whole."""
 
-    def __init__(self, field: Field, bank: LatentBank, config: TrainingConfig, *, keypoint_parts: Sequence[str] = ()):
-        """Joins them.
-
-        Args:
-            field: that is trained.
-            bank: the codes of the corpus.
-            config: factors of the losses, and how many points have gradients.
-            keypoint_parts: the part of the head that each keypoint belongs to.
-        """
+    def __init__(self, field: Field, bank: LatentBank, config: TrainingConfig):
         super().__init__()
-        self.keypoint_parts = tuple(keypoint_parts)
         self.field = field
         self.bank = bank
         self.config = config
@@ -36,10 +25,13 @@ class Objective(nn.Module):
         surface: Float[Tensor, "b n 3"],
         normals: Float[Tensor, "b n 3"],
         neutral: Float[Tensor, "b n 3"],
+        stages: Float[Tensor, "b 2 2 n 3"],
+        parts: Int[Tensor, "b n"],
         points: Float[Tensor, "b m 3"],
         distances: Float[Tensor, "b m"],
         anchors: Float[Tensor, "b 39 3"],
         keypoints: Float[Tensor, "b 2 2 k 3"],
+        keypoint_parts: Int[Tensor, "b k"],
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted losses by name, "total" being their weighted sum.
 
@@ -55,7 +47,8 @@ class Objective(nn.Module):
             named["correspondence"] = losses.correspondence_loss(error)
         if conditioned.anchors is not None:
             named["landmark"] = losses.landmark_loss(conditioned.anchors, anchors)
-        errors = conditioned.stage_errors(keypoints, self.keypoint_parts, surface[:, : self.config.gradient_points])
+        places, labels = torch.cat([keypoints, stages], dim=3), torch.cat([keypoint_parts, parts], dim=1)
+        errors = conditioned.stage_errors(places, labels)
         if errors is not None:
             named |= {name: error.mean() for name, error in errors._asdict().items()}
         if conditioned.embeddings is not None:

@@ -87,7 +87,7 @@ class Trainer:
             start_from_fits(bank, corpus, self.records, start, seed=settings.seed)
         if settings.identity == "held":
             _hold_identity(field, bank)
-        self.objective = Objective(field, bank, settings, keypoint_parts=corpus.keypoint_parts).to(self.device)
+        self.objective = Objective(field, bank, settings).to(self.device)
         groups = [(field, settings.learning_rate), (bank, settings.code_learning_rate)]
         self.optimiser = torch.optim.Adam(
             [{"params": [p for p in part.parameters() if p.requires_grad], "lr": rate} for part, rate in groups],
@@ -161,7 +161,9 @@ class Trainer:
         weights["lr"], codes["lr"] = (rate * _schedule(step, settings) for rate in self._rates)
         if step < settings.code_steps:
             weights["lr"] = 0.0
-        batch = (records, *samples, self.corpus.anchors[records], self.corpus.keypoints[records])
+        parts = self.corpus.keypoint_parts.expand(len(records), -1)
+        known = (self.corpus.anchors[records], self.corpus.keypoints[records], parts)
+        batch = (records, *samples, *known)
         values = self._gradients(*(tensor.to(self.device) for tensor in batch))
         norm = nn.utils.clip_grad_norm_(self.objective.field.parameters(), settings.clip)
         moves = [table.grad for table in self.objective.bank.parameters() if table.grad is not None]

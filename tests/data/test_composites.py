@@ -7,17 +7,26 @@ import pytest
 import torch
 
 from implicit3dmm.data.building import build_corpus
-from implicit3dmm.data.composites import draw_donors, graft_sites, keypoint_parts, keypoint_vertices, keypoints
+from implicit3dmm.data.composites import (
+    draw_donors,
+    graft_sites,
+    keypoint_vertices,
+    settle_remainder,
+    stages,
+    vertex_parts,
+)
 from implicit3dmm.data.corpora import Corpora
 from implicit3dmm.data.recipe import Recipe, generate
 from implicit3dmm.errors import InputError
-from implicit3dmm.heads.grafting import PARTS, REMAINDER
+from implicit3dmm.geometry.distance import barycentric_weights, distance_to_surface
+from implicit3dmm.geometry.mesh import Mesh
+from implicit3dmm.geometry.sampling import interpolated
+from implicit3dmm.heads.grafting import ALL_PARTS, PARTS, REMAINDER
 from implicit3dmm.heads.template import ANCHOR_GROUPS, ANCHORS
 from implicit3dmm.latents import LatentBank, LatentSpec
 from implicit3dmm.training.starts import start_codes
 
 RECIPE = Recipe(seed=9, train=4, validation=2, swaps=2, surface_points=256, distance_points=256)
-ALL = (*PARTS, REMAINDER)
 
 
 @pytest.fixture(scope="module")
@@ -110,46 +119,71 @@ def test_bad_recipes_are_refused(change, message):
         replace(RECIPE, **change).validate()
 
 
-def test_keypoints_are_the_anchors_and_landmarks_and_know_their_parts(makehuman, template):
-    parts = keypoint_parts(makehuman)
-    assert len(parts) == len(keypoint_vertices(template)) == len(ANCHORS) + 68
+def test_every_vertex_has_a_part(makehuman, template):
+    labels = vertex_parts(makehuman)
     for part, stems in (("nose", ("nose_tip", "nose_ala")), ("mouth", ANCHOR_GROUPS["mouth"]), (REMAINDER, ("ear",))):
-        for number, anchor in enumerate(ANCHORS):
-            if anchor.removesuffix("_L").removesuffix("_R") in stems:
-                assert parts[number] == part
+        own = [v for v, a in zip(template.anchors, ANCHORS, strict=True) if a.startswith(stems)]
+        assert own
+        assert (labels[own] == ALL_PARTS.index(part)).all()
 
 
-def test_keypoints_go_from_the_head_to_the_template(heads, makehuman, template):
-    head = heads[1].vertices
-    stages, vertices = keypoints(makehuman, head), keypoint_vertices(template)
-    rest = np.array(keypoint_parts(makehuman)) == REMAINDER
-    np.testing.assert_allclose(stages[0, 0], head[vertices], atol=1e-6)
-    np.testing.assert_allclose(stages[1, 1], template.vertices[vertices], atol=1e-6)
-    np.testing.assert_array_equal(stages[0, 1, rest], stages[1, 1, rest])
-    np.testing.assert_array_equal(stages[1, 0, rest], stages[1, 1, rest])
+def test_stages_lead_from_the_head_to_the_template(heads, makehuman, template):
+    head, labels = heads[1].vertices, vertex_parts(makehuman)
+    whole = stages(makehuman, head)
+    places, rest = settle_remainder(whole, labels), labels == ALL_PARTS.index(REMAINDER)
+    np.testing.assert_array_equal(places[0, 0], head)
+    np.testing.assert_array_equal(places[1, 1], template.vertices)
+    np.testing.assert_array_equal(places[0, 1, rest], template.vertices[rest])
+    np.testing.assert_array_equal(places[1, 0, rest], template.vertices[rest])
     grafted = head
     for site in graft_sites(makehuman).values():
         grafted = site.graft(grafted, template.vertices)
-    np.testing.assert_allclose(stages[1, 0, ~rest], grafted[vertices[~rest]], atol=1e-6)
-    assert np.abs(stages[0, 1] - stages[1, 1])[~rest].max() > 1e-3
-    same = keypoints(makehuman, template.vertices)
-    np.testing.assert_allclose(same, np.broadcast_to(same[0, 0], same.shape), atol=1e-6)
+    np.testing.assert_array_equal(whole[1, 0], grafted)
+    np.testing.assert_array_equal(places[1, 0, ~rest], grafted[~rest])
+    assert np.abs(places[0, 1] - places[1, 1])[~rest].max() > 1e-3
+
+
+def test_the_template_itself_has_nowhere_to_go(makehuman, template):
+    same = stages(makehuman, template.vertices)
+    np.testing.assert_allclose(same, np.broadcast_to(template.vertices, same.shape), atol=1e-6)
 
 
 class TestCorpus:
     def test_it_knows_donors_and_keypoints(self, corpus, heads):
         assert corpus.whole.tolist() == [head.expression == "neutral" for head in heads]
-        for part in ALL:
+        for part in ALL_PARTS:
             assert corpus.donors[part].tolist() == [head.donors[part] for head in heads]
         assert corpus.neutral.all()
-        expected = np.stack([keypoints(corpus.source, head.vertices) for head in heads])
+        vertices = keypoint_vertices(corpus.source.template)
+        labels = vertex_parts(corpus.source)[vertices]
+        expected = np.stack(
+            [settle_remainder(stages(corpus.source, h.vertices)[:, :, vertices], labels) for h in heads]
+        )
         np.testing.assert_allclose(corpus.keypoints, expected, atol=1e-6)
-        assert len(corpus.keypoint_parts) == corpus.keypoints.shape[3]
+        assert corpus.keypoint_parts.tolist() == labels.tolist()
+
+    def test_samples_know_where_they_are_on_the_way(self, corpus, heads):
+        samples = corpus.samples(torch.tensor([1]), (256, 1), torch.Generator().manual_seed(0))
+        head = heads[1].vertices
+        mesh, whole = Mesh(head, corpus.source.template.triangles), stages(corpus.source, head)
+        near = distance_to_surface(samples.surface[0].double().numpy(), mesh)
+        faces, barycentric = mesh.faces[near.face], barycentric_weights(near.point, mesh, near.face)
+        corner = faces[np.arange(256), barycentric.argmax(1)]
+        sure = barycentric.max(1) > 0.6
+        labels = vertex_parts(corpus.source)[corner]
+        assert (samples.parts[0].numpy() == labels)[sure].all()
+        assert len(set(labels)) == 4
+        places = np.stack([interpolated(each, faces, barycentric) for each in whole.reshape(4, -1, 3)])
+        expected = settle_remainder(places.reshape(2, 2, -1, 3), samples.parts[0].numpy())
+        np.testing.assert_allclose(samples.stages[0], expected, atol=5e-4)
 
     def test_a_corpus_without_composites_has_none(self, tiny_corpus):
         assert tiny_corpus.whole.all()
         assert tiny_corpus.keypoints.shape == (len(tiny_corpus.record_subject), 2, 2, 0, 3)
-        assert tiny_corpus.keypoint_parts == ()
+        assert len(tiny_corpus.keypoint_parts) == 0
+        samples = tiny_corpus.samples(torch.tensor([1, 2]), (8, 8), torch.Generator())
+        assert samples.stages.shape == (2, 2, 2, 0, 3)
+        assert samples.parts.shape == (2, 0)
         assert all(torch.equal(rows, tiny_corpus.record_subject) for rows in tiny_corpus.donors.values())
 
     def test_corpora_number_the_donors_after_the_first_and_refuse_a_mixture(self, corpus, tiny_corpus):
@@ -172,17 +206,17 @@ class TestCorpus:
 
 
 def test_each_part_reads_the_code_of_its_donor(corpus):
-    specs = [LatentSpec(part, 2, 1.0, "subject", part=part) for part in ALL]
+    specs = [LatentSpec(part, 2, 1.0, "subject", part=part) for part in ALL_PARTS]
     bank = LatentBank(specs, corpus.record_subject, torch.Generator().manual_seed(0), donors=corpus.donors)
     codes = bank.codes(torch.tensor([1, 5]))
-    for part in ALL:
+    for part in ALL_PARTS:
         assert bank.tables[part].shape == (6, 2)
         assert torch.equal(codes[part], bank.tables[part][corpus.donors[part][[1, 5]]])
 
 
 def test_the_code_of_a_part_starts_from_what_is_the_subjects_own_there(corpus):
     subjects = corpus.subjects("train")
-    specs = [LatentSpec(part, 2, 1.0, "subject", part=part) for part in ALL]
+    specs = [LatentSpec(part, 2, 1.0, "subject", part=part) for part in ALL_PARTS]
     bank = LatentBank(specs, corpus.record_subject, torch.Generator().manual_seed(0), donors=corpus.donors)
     start_codes(bank, corpus, subjects, whitening=0.0)
     sites, template = graft_sites(corpus.source), corpus.source.template.vertices

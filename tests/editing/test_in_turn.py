@@ -40,6 +40,7 @@ def test_each_part_goes_all_the_way_before_the_next(heads):
     head, donor = heads
     steps = list(interpolate_in_turn(head, donor, PARTS, (0.5, 1.0)))
     assert [(step.part, step.share) for step in steps] == [(part, share) for part in PARTS for share in (0.5, 1.0)]
+    assert [step.since for step in steps] == [-1, -1, 1, 1, 3, 3]
     half = torch.lerp(head.codes["rem"], donor.codes["rem"], 0.5)
     torch.testing.assert_close(steps[2].field.codes["rem"], half)
     for number, done in ((1, PARTS[:1]), (3, PARTS[:2]), (5, PARTS)):

@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields import Field, PartsCascadeConfig, build_field, check_field
 from implicit3dmm.fields.parts_cascade import screw
+from implicit3dmm.heads.grafting import ALL_PARTS, REMAINDER
 from implicit3dmm.heads.template import ANCHORS
 
 SMALL = dict(
@@ -87,41 +88,38 @@ def test_a_part_of_another_head_is_its_code():
 
 
 @pytest.mark.parametrize("parts", [SMALL["parts"], {"rem": 4, "nose": 3}, {"identity": 5}])
-def test_errors_vanish_where_every_stage_does_what_is_known(parts):
-    """Keypoints that are made from what the stages do, in their order, are met by them."""
+def test_errors_are_the_distances_to_what_is_known_of_each_stage(parts):
     field = cascade(parts=parts)
     conditioned = field.condition(codes_of(field))
     count = len(ANCHORS) + 4
-    labels = [list(parts)[k % len(parts)] if len(parts) > 1 else "nose" for k in range(count)]
-    head = somewhere(points=count)
-    stages = conditioned.passed(head)
-    keypoints = head[:, None, None].repeat(1, 2, 2, 1, 1)
-    if len(parts) == 1:
-        keypoints[:, 1, 1] = stages["identity"]
-        expected = torch.zeros(2, 1, count)
-    else:
-        expected = []
-        done = set()
-        for name in parts:
-            done.add(name)
-            own = torch.tensor([label in done for label in labels])
-            stated = torch.where(own[:, None], keypoints[:, 1, int("rem" in done)], head)
-            expected.append((stages[name] - stated).norm(dim=-1))
-        expected = torch.stack(expected, dim=1)
-    errors = conditioned.stage_errors(keypoints, labels, somewhere(points=5))
-    torch.testing.assert_close(errors.consistency, expected, atol=2e-6, rtol=1e-4)
-    assert errors.correction.shape == (2, 5)
+    labels = torch.arange(count).remainder(4).expand(2, -1)
+    generator = torch.Generator().manual_seed(5)
+    places = torch.rand(2, 2, 2, count, 3, generator=generator) - 0.5
+    passed, done, expected = conditioned.passed(places[:, 0, 0]), set(), []
+    for name in parts:
+        done.add(name)
+        stated = []
+        for k in range(count):
+            own = "identity" in done or ALL_PARTS[k % 4] in done
+            rest = "identity" in done or REMAINDER in done
+            stated.append(places[:, int(own), int(rest), k])
+        expected.append((passed[name] - torch.stack(stated, dim=1)).norm(dim=-1))
+    errors = conditioned.stage_errors(places, labels)
+    torch.testing.assert_close(errors.consistency, torch.stack(expected, dim=1), atol=2e-6, rtol=1e-4)
+    points = places[:, 0, 0]
+    ends = passed[list(parts)[-1]]
+    template = field.ball(ends, field.template(ends, field.template.folded(field.template_landmarks.expand(2, -1, -1))))
+    torch.testing.assert_close(errors.correction, (conditioned.sdf(points) - template).abs(), atol=2e-6, rtol=1e-4)
 
 
 def test_generated_landmarks_are_compared_on_the_shape_that_their_stage_gets():
     field = cascade(parts={"rem": 4, "nose": 3})
     conditioned = field.condition(codes_of(field))
-    count = len(ANCHORS)
-    keypoints = torch.zeros(2, 2, 2, count, 3)
-    stage = field.stages["nose"]
-    keypoints[:, 0, 0][:, field.stages["rem"].anchors] = conditioned.landmarks["rem"]
-    keypoints[:, 0, 1][:, stage.anchors] = conditioned.landmarks["nose"]
-    errors = conditioned.stage_errors(keypoints, ["nose"] * count, somewhere())
+    places = torch.zeros(2, 2, 2, len(ANCHORS), 3)
+    places[:, 0, 0][:, field.stages["rem"].anchors] = conditioned.landmarks["rem"]
+    places[:, 0, 1][:, field.stages["nose"].anchors] = conditioned.landmarks["nose"]
+    noses = torch.full((2, len(ANCHORS)), ALL_PARTS.index("nose"))
+    errors = conditioned.stage_errors(places, noses)
     torch.testing.assert_close(errors.landmark, torch.zeros_like(errors.landmark), atol=2e-6, rtol=0)
 
 

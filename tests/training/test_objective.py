@@ -51,8 +51,8 @@ def batch(surface: int = 8, distance: int = 12, *, dtype: torch.dtype = torch.fl
     distances = points.norm(dim=-1) - radii
     anchors = torch.rand(4, len(ANCHORS), 3, generator=generator, dtype=dtype)
     surface = radii[..., None] * normals
-    keypoints = torch.zeros(4, 2, 2, 0, 3, dtype=dtype)
-    return torch.arange(4), surface, normals, surface, points, distances, anchors, keypoints
+    places, parts = torch.zeros(4, 2, 2, 0, 3, dtype=dtype), torch.zeros(4, 0, dtype=torch.long)
+    return torch.arange(4), surface, normals, surface, places, parts, points, distances, anchors, places, parts
 
 
 def objective(field: Field, **settings) -> Objective:
@@ -86,17 +86,18 @@ def test_a_shifted_field_has_the_losses_of_the_shift():
 
 
 def test_each_sample_is_compared_with_its_own_truth_whether_or_not_it_has_a_gradient():
-    records, surface, normals, neutral, points, distances, *places = batch()
+    records, surface, normals, *rest, points, distances, anchors, keypoints, parts = batch()
+    known = (anchors, keypoints, parts)
     for changed in (0, 3, 4, 7):  # before and behind the four that have gradients
         moved = surface.clone()
         moved[:, changed] *= 1.1
-        named = balls()(records, moved, normals, neutral, points, distances, *places)
+        named = balls()(records, moved, normals, *rest, points, distances, *known)
         assert named["surface"].item() == pytest.approx(0.1 * RADII.mean().item() / 8, rel=1e-4)
         assert named["distance"].item() == pytest.approx(0, abs=1e-6)
     for changed in (0, 1, 2, 11):  # of which the first two do
         shifted = distances.clone()
         shifted[:, changed] += 0.12
-        named = balls(distance_softness=1e9)(records, surface, normals, neutral, points, shifted, *places)
+        named = balls(distance_softness=1e9)(records, surface, normals, *rest, points, shifted, *known)
         assert named["distance"].item() == pytest.approx(0.01, rel=1e-4)
         assert named["surface"].item() == pytest.approx(0, abs=1e-6)
 
