@@ -67,6 +67,15 @@ def at_rest(
     return evaluate_in_chunks(conditioned.to_canonical, points, chunk=CHUNK, device=torch.device(device))
 
 
+def on_template(
+    conditioned: ConditionedField, points: Float[np.ndarray, "n 3"], *, device: torch.device | str = "cpu"
+) -> Float[np.ndarray, "n 3"] | None:
+    """Where points of one head lie on the model's own template, canonical units; None where it has none."""
+    if conditioned.to_template(torch.zeros(1, 0, 3, device=device)) is None:
+        return None
+    return evaluate_in_chunks(conditioned.to_template, points, chunk=CHUNK, device=torch.device(device))
+
+
 def extract_field(
     conditioned: ConditionedField,
     bounds: tuple[tuple[float, float, float], tuple[float, float, float]],

@@ -28,7 +28,7 @@ def register(
         device: Where to compute.
     """
     from implicit3dmm.editing.heads import open_head
-    from implicit3dmm.extraction import at_rest
+    from implicit3dmm.extraction import at_rest, on_template
     from implicit3dmm.fitting.registration import registered_mesh
     from implicit3dmm.geometry.mesh import write_mesh
     from implicit3dmm.geometry.mesh_files import check_suffix
@@ -41,7 +41,8 @@ def register(
     for warning in warnings:
         tell(warning)
     rest = at_rest(opened.field, surface.vertices, device=loaded.device)
-    mesh = registered_mesh(surface, rest).transformed(opened.placement)
+    known = on_template(opened.field, surface.vertices, device=loaded.device)
+    mesh = registered_mesh(surface, rest, known).transformed(opened.placement)
     write_mesh(out, mesh)
     print(f"{out}: {len(mesh.vertices)} vertices and {len(mesh.faces)} faces, in the template's order")
     return 0

@@ -178,6 +178,10 @@ class ConditionedField(ABC):
         """Where each point lands in the neutral or template space; a field without a warp leaves it in place."""
         return points
 
+    def to_template(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"] | None:
+        """Where each point lands on, or near, the one template that all shapes are deformed to; None without one."""
+        return None
+
     def warp_error(self, posed: Float[Tensor, "b n 3"], neutral: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"] | None:
         """Distance by which the warp misses known correspondences; None where the field has no warp.
 

@@ -204,6 +204,10 @@ class ConditionedExpressionWarp(ConditionedField):
         """Where each point lies on, or near, the neutral head."""
         return points + self._warp(self.model.exterior.split(points)[0])[..., :3]
 
+    def to_template(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"] | None:
+        """Where the neutral field takes the points' neutral places."""
+        return self.inner.to_template(self.to_canonical(points))
+
     def warp_error(self, posed: Float[Tensor, "b n 3"], neutral: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n"] | None:
         """Distance between where the warp takes expressive points and where they belong."""
         return (self.to_canonical(posed) - neutral).square().sum(-1).add(1e-12).sqrt()

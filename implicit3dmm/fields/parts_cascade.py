@@ -238,6 +238,10 @@ class ConditionedPartsCascade(ConditionedField):
             places[name] = inside = stage.moved(inside, stage.net(inside, self._layers[name]))[0]
         return places
 
+    def to_template(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
+        """Where points are after the last deformation."""
+        return self.passed(points)[list(self.model.stages)[-1]]
+
     def stage_errors(self, places: Float[Tensor, "b 2 2 k 3"], parts: Int[Tensor, "b k"]) -> StageErrors:
         """What generated landmarks, deformations and correction miss (Eqns 8 and 10); see `ConditionedField`."""
         done: list[str] = []

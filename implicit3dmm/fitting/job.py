@@ -12,7 +12,7 @@ from jaxtyping import Float
 import implicit3dmm
 from implicit3dmm.data.average_head import alignment_target, near_neck, on_head, template, template_landmarks
 from implicit3dmm.evaluation.metrics import distance_metrics
-from implicit3dmm.extraction import at_rest, cautions, extract_field
+from implicit3dmm.extraction import at_rest, cautions, extract_field, on_template
 from implicit3dmm.fitting import report as say
 from implicit3dmm.fitting.clock import Clock
 from implicit3dmm.fitting.config import FitConfig
@@ -154,7 +154,8 @@ class FitJob:
         with clock("landmarks"):
             canonical_mm = mm_per_unit / similarity.scale
             rest = at_rest(conditioned, extraction.mesh.vertices, device=model.device)
-            registration = register_head(extraction.mesh, rest)
+            known = on_template(conditioned, extraction.mesh.vertices, device=model.device)
+            registration = register_head(extraction.mesh, rest, known)
             registered = similarity.inverse().apply(registration.vertices)
             evidence_mm = evidence.distance_mm[
                 NearestNeighbours(extraction.mesh.vertices).query(registration.vertices)[1]

@@ -2,7 +2,7 @@
 
 A fitted surface is a level set: its vertices do not say which of them is the tip of the nose. The template is deformed
 along the principal components of the built-in heads until it lies on the surface, and then laid onto it. Nothing but
-the surface is used, so that it serves the fits of every architecture.
+the surface is used, so that it serves the fits of every architecture; one with a template of its own knows better.
 """
 
 from functools import cache
@@ -91,31 +91,46 @@ def register_template(surface: Mesh) -> Registration:
     return Registration(distance_to_surface(pose.apply(components.head(shape)), surface).point, shape)
 
 
-def register_head(surface: Mesh, at_rest: Float[np.ndarray, "n 3"]) -> Registration:
-    """The template on a head with an expression: laid onto the neutral head, and carried along by the warp.
+def register_head(
+    surface: Mesh, at_rest: Float[np.ndarray, "n 3"], on_template: Float[np.ndarray, "n 3"] | None = None
+) -> Registration:
+    """The template on a fitted head, whatever its expression.
+
+    It is laid onto the neutral head and carried along by the warp. Where the model has a template of its own, its
+    correspondence counts: each vertex goes to the place that the deformation takes nearest to it.
 
     Args:
         surface: a fitted head in the canonical frame, its faces looking outwards.
         at_rest: where its vertices lie on the same head without the expression; see `extraction.at_rest`.
+        on_template: where they lie on the model's template; see `extraction.on_template`.
     """
     rest = Mesh(at_rest, surface.faces)
     registration = register_template(rest)
+    if on_template is not None:
+        return registration._replace(vertices=_carried(template().vertices, Mesh(on_template, surface.faces), surface))
     if np.array_equal(at_rest, surface.vertices.astype(at_rest.dtype)):
         return registration
-    nearest = distance_to_surface(registration.vertices, rest)
-    corners = surface.faces[nearest.face]
-    weights = barycentric_weights(nearest.point, rest, nearest.face)
-    return registration._replace(vertices=interpolated(surface.vertices, corners, weights))
+    return registration._replace(vertices=_carried(registration.vertices, rest, surface))
 
 
-def registered_mesh(surface: Mesh, at_rest: Float[np.ndarray, "n 3"]) -> Mesh:
+def registered_mesh(
+    surface: Mesh, at_rest: Float[np.ndarray, "n 3"], on_template: Float[np.ndarray, "n 3"] | None = None
+) -> Mesh:
     """The built-in head's vertices and faces, in its order, on a fitted head in the canonical frame.
 
     Args:
         surface: as `register_head` takes it.
         at_rest: as `register_head` takes it.
+        on_template: as `register_head` takes it.
     """
-    return Mesh(register_head(surface, at_rest).vertices, template().triangles)
+    return Mesh(register_head(surface, at_rest, on_template).vertices, template().triangles)
+
+
+def _carried(places: Float[np.ndarray, "v 3"], deformed: Mesh, surface: Mesh) -> Float[np.ndarray, "v 3"]:
+    """The places of `surface` that lie on `deformed`, the same mesh elsewhere, nearest to some places."""
+    nearest = distance_to_surface(places, deformed)
+    weights = barycentric_weights(nearest.point, deformed, nearest.face)
+    return interpolated(surface.vertices, surface.faces[nearest.face], weights)
 
 
 def _step(
