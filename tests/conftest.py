@@ -32,6 +32,12 @@ def template(makehuman) -> HeadTemplate:
     return makehuman.template
 
 
+@pytest.fixture
+def no_tries(monkeypatch) -> None:
+    """Expressions are found by the solver's steps alone: trying units one by one is most of a small fit's time."""
+    monkeypatch.setattr("implicit3dmm.fitting.solver.TRIED_AT", ())
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Data that the project may not carry: the folder IMPLICIT3DMM_DATA, or shared/data beside the repository."""

@@ -131,7 +131,7 @@ def test_cuda_is_refused_where_there_is_none(command, tmp_path, scan, assert_ref
         (["corpus", "small", "trian=3", "--out", "out"], "trian: unknown key; did you mean 'train'?"),
         (
             ["corpus", "smal", "--out", "out"],
-            "no shipped config 'smal'; give a .yaml file or one of base, expressions_seen",
+            "no shipped config 'smal'; give a .yaml file or one of base, ",
         ),
         (["corpus", "none.yaml", "--out", "out"], "cannot read none.yaml"),
         (["corpus", "small", "source=mars", "--out", "out"], "no head source 'mars'"),

@@ -7,7 +7,8 @@ import pytest
 
 from implicit3dmm.geometry.mesh import read_mesh
 
-QUICK = ("--resolution", "40")
+MODEL = "imhead-neutral"
+QUICK = ("--model", MODEL, "--resolution", "40")
 
 
 @pytest.fixture(autouse=True)
@@ -22,11 +23,11 @@ def heads(command, tmp_path, monkeypatch):
 
     from implicit3dmm.models import load_model, save_codes
 
-    model = load_model("imhead")
+    model = load_model(MODEL)
     codes = model.prior.sample(2, generator=torch.Generator().manual_seed(3))
     paths = [tmp_path / f"{name}.safetensors" for name in "ab"]
     for number, path in enumerate(paths):
-        save_codes(path, {name: table[number : number + 1] for name, table in codes.items()}, model="imhead")
+        save_codes(path, {name: table[number : number + 1] for name, table in codes.items()}, model=MODEL)
     return paths
 
 

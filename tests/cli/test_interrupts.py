@@ -13,6 +13,7 @@ import implicit3dmm.data.building, implicit3dmm.cli
 implicit3dmm.data.building.SUBJECTS_PER_SHARD = 2
 implicit3dmm.cli.main()
 """
+QUICK = ("--model", "imhead-neutral", "--steps", "1", "--resolution", "32")
 TINY_CORPUS = ["train=500", "surface_points=64", "distance_points=64", "validation=0", "test=0"]
 LONG_RUN = ["imhead/tiny", "training.steps=1000000", "training.checkpoint_every=2", "training.log_every=1"]
 
@@ -56,7 +57,7 @@ def test_a_fit_that_is_stopped_at_any_stage_leaves_nothing(command, scan, tmp_pa
     module, _, name = where.rpartition(".")
     monkeypatch.setattr(import_module(f"implicit3dmm.{module}"), name, stop)
     untouched.note()
-    assert "nothing" in said(command("fit", scan, "--out", tmp_path / "out", "--steps", "1", "--resolution", "32"))
+    assert "nothing" in said(command("fit", scan, "--out", tmp_path / "out", *QUICK))
     untouched.check()
 
 
@@ -72,8 +73,7 @@ def test_finished_scans_stay_when_the_next_is_stopped(command, scan, tmp_path, m
         return solve(*args, **options)
 
     monkeypatch.setattr(module, "solve_together", stop_at_second)
-    quick = ("--steps", "1", "--resolution", "32")
-    result = command("fit", scan, scan.with_name("second.npy"), "--out", tmp_path / "out", *quick)
+    result = command("fit", scan, scan.with_name("second.npy"), "--out", tmp_path / "out", *QUICK)
     assert result.code == 2
     assert "interrupted" in result.err
     assert os.listdir(tmp_path / "out") == ["person"]

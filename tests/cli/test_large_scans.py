@@ -17,7 +17,7 @@ def test_a_large_scan_is_thinned_and_the_summary_and_the_report_say_so(command, 
         part = cloud[start : start + 500_000]
         part[:] = scan_points[rng.integers(len(scan_points), size=len(part))] + rng.normal(0, 0.03, part.shape)
     cloud.flush()
-    quick = ("--steps", "1", "--resolution", "32")
+    quick = ("--model", "imhead-neutral", "--steps", "1", "--resolution", "32")
     result = command("fit", tmp_path / "large.npy", "--out", tmp_path / "out", *quick)
     assert (result.code, result.err) == (0, "")
     assert f"the scan's {count} points were thinned to {MOST_POINTS}" in result.out

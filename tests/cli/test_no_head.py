@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-QUICK = ("--resolution", "40", "--steps", "4")
+QUICK = ("--model", "imhead-neutral", "--resolution", "40", "--steps", "4")
 FILES = ["codes.safetensors", "mesh.ply", "picture.png", "report.json"]
 
 

@@ -49,7 +49,8 @@ def test_an_edited_head_is_kept_bit_for_bit_and_can_be_edited_again(model, peopl
         model.condition(load_codes(tmp_path / "head.safetensors", model))
 
 
-def test_a_scan_is_fitted_and_its_frame_kept(model, tmp_path):
+@pytest.mark.usefixtures("no_tries")
+def test_a_scan_is_fitted_and_its_frame_kept(model):
     scan = read_mesh(asset("example_scan.ply"))
     head = open_head(asset("example_scan.ply"), model, config=FitConfig(points=1500, steps=3))
     mesh, _ = head.mesh(model, head.field, resolution=RESOLUTION)

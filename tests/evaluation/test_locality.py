@@ -18,7 +18,8 @@ from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.latents import LatentPrior
 from implicit3dmm.models import HeadModel, load_model
 
-RESOLUTION = 48
+MODEL = "imhead-neutral"
+RESOLUTION = 40
 TWO = LocalityConfig(parts=("nose", "ears"), pairs=2, split="train")
 
 
@@ -41,13 +42,13 @@ class Knowing(FieldMethod):
 
 @pytest.fixture(scope="module")
 def method():
-    return Knowing(load_model("imhead"), FitConfig(), RESOLUTION, "digest")
+    return Knowing(load_model(MODEL), FitConfig(), RESOLUTION, "digest")
 
 
 @pytest.fixture(scope="module")
 def rows(method, tiny_corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("locality")
-    return folder, evaluate_locality(tiny_corpus, [method], folder=folder, config=TWO)["imhead"]
+    return folder, evaluate_locality(tiny_corpus, [method], folder=folder, config=TWO)[MODEL]
 
 
 def test_each_pair_and_part_has_a_row_and_the_figures_say_that_the_part_alone_moved(rows):
@@ -61,9 +62,9 @@ def test_each_pair_and_part_has_a_row_and_the_figures_say_that_the_part_alone_mo
         assert row["donor_after_mm"] < 0.8 * row["donor_before_mm"]
         assert 0 < row["border_after_degrees"] < 60
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["methods"]["imhead"]["nose"]["leak"]["count"] == 2
+    assert summary["methods"][MODEL]["nose"]["leak"]["count"] == 2
     page = (folder / "summary.md").read_text()
-    assert page.count("| imhead ") == 2
+    assert page.count(f"| {MODEL} ") == 2
     assert all(title in page for title in COLUMNS.values())
 
 
@@ -73,7 +74,7 @@ def test_a_run_goes_on_and_does_nothing_twice(rows, method, tiny_corpus):
     more = LocalityConfig(parts=("nose", "ears"), pairs=3, split="train")
     again = evaluate_locality(
         tiny_corpus, [method], folder=folder, config=more, progress=lambda swaps: done.extend(swaps) or swaps
-    )["imhead"]
+    )[MODEL]
     assert done == [(2, 3, "nose"), (2, 3, "ears")]
     assert again[:4] == found
 

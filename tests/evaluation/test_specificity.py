@@ -82,9 +82,10 @@ def test_samples_are_drawn_at_each_level_and_stand_beside_held_out_heads(evaluat
 
 
 def test_more_samples_may_be_asked_for_later_and_equal_seeds_give_equal_rows(evaluate, method, tmp_path):
-    evaluate(method(never), config=replace(CONFIG, samples=2))
-    evaluate(method(never))
-    evaluate(method(never), folder=tmp_path / "at once")
+    config = replace(CONFIG, heads=2)
+    evaluate(method(never), config=replace(config, samples=2))
+    evaluate(method(never), config=config)
+    evaluate(method(never), config=config, folder=tmp_path / "at once")
     rows = [read_rows(tmp_path / run / "known" / "results.jsonl") for run in ("run", "at once")]
     for row in (*rows[0], *rows[1]):
         row["cpu_seconds"] = None
@@ -95,7 +96,7 @@ def test_a_sample_without_a_surface_is_counted(evaluate, method, tmp_path):
     broken = method(never)
     object.__setattr__(broken, "mean_head", Mesh(np.eye(3)))
     object.__setattr__(broken, "sample", lambda *_, **__: iter([Mesh(np.eye(3))]))
-    rows = evaluate(broken, method(never, name="sound"), config=replace(CONFIG, samples=2))["known"]
+    rows = evaluate(broken, method(never, name="sound"), config=replace(CONFIG, samples=2, heads=1))["known"]
     assert all("no faces" in row["error"] for row in rows)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["methods"]["known"]["failed"] == 2
 

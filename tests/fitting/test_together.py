@@ -150,9 +150,10 @@ def released():
     return load_model("imhead")
 
 
-QUICK = {"config": FitConfig(points=1500, steps=6), "resolution": 48}
+QUICK = {"config": FitConfig(points=1500, steps=6), "resolution": 40}
 
 
+@pytest.mark.usefixtures("no_tries")
 def test_a_sequence_reports_a_broken_frame_and_goes_on(released, tmp_path):
     broken = tmp_path / "broken.ply"
     broken.write_bytes(b"ply\n")
@@ -166,6 +167,7 @@ def test_a_sequence_reports_a_broken_frame_and_goes_on(released, tmp_path):
     assert last.report["error"]["scan_mean_mm"] < 1.5 * first.report["error"]["scan_mean_mm"] + 0.2
 
 
+@pytest.mark.usefixtures("no_tries")
 def test_known_codes_are_held_and_those_of_another_model_are_refused(released):
     known = {"identity": released.prior.sample(1, generator=torch.Generator().manual_seed(1))["identity"]}
     result = fit(asset("example_scan.ply"), released, held=known, **QUICK)
@@ -175,6 +177,7 @@ def test_known_codes_are_held_and_those_of_another_model_are_refused(released):
         fit(asset("example_scan.ply"), released, held={"local": torch.zeros(1, 3)}, **QUICK)
 
 
+@pytest.mark.usefixtures("no_tries")
 def test_two_scans_of_one_person_have_one_identity(released):
     fits = fit_together([asset("example_scan.ply")] * 2, released, **QUICK)
     assert torch.equal(fits[0].codes["identity"], fits[1].codes["identity"])

@@ -19,7 +19,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("one_thread", "no_tries")
 def test_the_script_fits_points_writes_a_mesh_and_prints_the_error(tmp_path, capsys):
     main = runpy.run_path(str(SCRIPT))["main"]
     main(asset("example_scan.ply"), tmp_path / "head.obj", steps=2, resolution=40)
