@@ -1,6 +1,6 @@
 """Speed and memory of the main path, each figure with what it was measured against.
 
-    python scripts/benchmark.py [--narrow-band] [--rows MODEL ...]
+    python scripts/benchmark.py [--narrow-band] [--cascade] [--rows MODEL ...]
 
 Judge processor-seconds and ratios: wall times depend on what else the machine does. A ratio is taken in one process,
 alternating the two sides and taking each side's median.
@@ -22,19 +22,25 @@ import torch
 import tyro
 
 import implicit3dmm
+from implicit3dmm.config import load_config
 from implicit3dmm.data.recipe import Head, Recipe, generate
 from implicit3dmm.data.sources import open_source
 from implicit3dmm.evaluation.methods import FieldMethod, open_method
 from implicit3dmm.extraction import CHUNK, extract
-from implicit3dmm.fields import ConditionedField
+from implicit3dmm.fields import ConditionedField, Field, build_field
 from implicit3dmm.fitting import fit
 from implicit3dmm.geometry.distance import distance_to_surface
 from implicit3dmm.geometry.isosurface import Extraction
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.sampling import sample_surface
+from implicit3dmm.latents import Codes
 from implicit3dmm.models import HeadModel, load_model
+from implicit3dmm.resources import config_folder
+from implicit3dmm.training import RunConfig
 
 SEED = 2026
+TWIN_CHUNK = 64
+"""Points that the cascade's twin conditions for at once."""
 TEST_HEADS = 1016
 """First test subject of configs/corpora/base.yaml."""
 
@@ -44,6 +50,7 @@ def main(
     threads: int = 2,
     repeats: int = 5,
     narrow_band: bool = False,
+    cascade: bool = False,
     rows: tuple[str, ...] = (),
     stage: str | None = None,
 ) -> None:
@@ -54,6 +61,7 @@ def main(
         threads: Torch threads.
         repeats: Measurements of each kind; the median is printed.
         narrow_band: Compare narrow-band with dense extraction on 20 heads at 128 cells and 3 at 256 (many minutes).
+        cascade: Training of the parts cascade's configs alone: hyper-networks once a shape against once a chunk.
         rows: Fit and mesh times of these models alone: fields and linear ones.
         stage: Run one stage alone in this process; by default each gets a process of its own, so that its peak memory
             is its own.
@@ -65,6 +73,8 @@ def main(
         stages = {"row": time_row}
     if narrow_band:
         stages = {"narrow_band": compare_bands}
+    if cascade:
+        stages = {"cascade": train_cascades}
     if stage is not None:
         stages[stage](model if rows else load_model(model), repeats)
         return
@@ -72,7 +82,11 @@ def main(
     for name in stages:
         for of in rows or (model,):
             command = [sys.executable, __file__, "--model", of, "--threads", str(threads), "--repeats", str(repeats)]
-            options = [*(["--narrow-band"] if narrow_band else []), *(["--rows", of] if rows else [])]
+            options = [
+                *(["--narrow-band"] if narrow_band else []),
+                *(["--cascade"] if cascade else []),
+                *(["--rows", of] if rows else []),
+            ]
             subprocess.run([*command, "--stage", name, *options], check=True)
 
 
@@ -163,6 +177,28 @@ def training_step(model: HeadModel, repeats: int) -> None:
         f"training: sparse {8192 / sparse:,.0f} points a processor-second, dense {8192 / dense:,.0f}: "
         f"{dense / sparse:.1f} times"
     )
+
+
+def train_cascades(_: HeadModel, repeats: int) -> None:
+    """Forward and backward of the distance loss, 16 shapes x 512 points: conditioned once, or anew for each chunk."""
+    points = torch.from_numpy(np.random.default_rng(SEED).uniform(-0.6, 0.6, (16, 512, 3))).float()
+    for name in ("base", "imface", "paper"):
+        field = build_field(load_config(RunConfig, config_folder() / "parts_cascade" / f"{name}.yaml").field)
+        codes = {spec.name: spec.init_std * torch.randn(16, spec.dim) for spec in field.latent_specs}
+
+        def once(field: Field = field, codes: Codes = codes) -> None:
+            field.condition(codes).sdf(points).abs().mean().backward()
+
+        def every_chunk(field: Field = field, codes: Codes = codes) -> None:
+            for part in points.split(TWIN_CHUNK, dim=1):
+                field.condition(codes).sdf(part).abs().mean().backward()
+
+        own, twin = alternate(once, every_chunk, repeats)
+        size = sum(parameter.numel() for parameter in field.parameters()) / 1e6
+        print(
+            f"parts_cascade/{name}, {size:.1f} million weights: {8192 / own:,.0f} points a processor-second, "
+            f"conditioned for each chunk of {TWIN_CHUNK} {8192 / twin:,.0f}: {twin / own:.1f} times"
+        )
 
 
 def compare_bands(model: HeadModel, repeats: int) -> None:
