@@ -192,7 +192,7 @@ class ConditionedField(ABC):
         return None
 
     def stage_errors(self, places: Float[Tensor, "b 2 2 k 3"], parts: Int[Tensor, "b k"]) -> StageErrors | None:
-        """What a cascade of deformations to a template misses; None where the field is none.
+        """What a cascade of deformations to a template misses; None where the field is none, or no place is given.
 
         Args:
             places: points of the surfaces on the way to the template, see `data.composites.settle_remainder`; the

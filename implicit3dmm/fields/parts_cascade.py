@@ -242,8 +242,13 @@ class ConditionedPartsCascade(ConditionedField):
         """Where points are after the last deformation."""
         return self.passed(points)[list(self.model.stages)[-1]]
 
-    def stage_errors(self, places: Float[Tensor, "b 2 2 k 3"], parts: Int[Tensor, "b k"]) -> StageErrors:
-        """What generated landmarks, deformations and correction miss (Eqns 8 and 10); see `ConditionedField`."""
+    def stage_errors(self, places: Float[Tensor, "b 2 2 k 3"], parts: Int[Tensor, "b k"]) -> StageErrors | None:
+        """What generated landmarks, deformations and correction miss (Eqns 8 and 10); see `ConditionedField`.
+
+        None where nothing is known, as of a corpus without composites.
+        """
+        if not places.shape[3]:
+            return None
         done: list[str] = []
         inside, outside = self.model.exterior.split(places[:, 0, 0])
         correction, landmark, consistency = torch.zeros_like(outside), [], []
