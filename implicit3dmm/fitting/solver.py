@@ -18,6 +18,7 @@ from implicit3dmm.fitting.units import (
     MORE_STEPS,
     SPARSE,
     TRIED_AT,
+    TRIED_AT_ONCE,
     TRIED_POINTS,
     group_of,
     try_units,
@@ -252,14 +253,18 @@ def _with_units_tried(
     robust: float,
 ) -> Float[Tensor, " d"]:
     """The codes with those expression units on that explain the points better; see `try_units`."""
-    points = torch.as_tensor(placed, dtype=torch.float32, device=model.device)[None]
+    points = torch.as_tensor(placed, dtype=torch.float32, device=model.device)
     codes = _codes(prior, whitened)
-    conditioned = model.field.condition(codes)
 
-    def loss(expression: Float[Tensor, "1 e"]) -> float:
-        return float(geman_mcclure(conditioned.with_expression(expression).sdf(points), robust).mean())
+    def some(expressions: Float[Tensor, "b e"]) -> Float[Tensor, " b"]:
+        shapes = {name: table.expand(len(expressions), -1) for name, table in codes.items()} | {EXPRESSION: expressions}
+        sdf = model.field.condition(shapes).sdf(points.expand(len(expressions), -1, -1))
+        return geman_mcclure(sdf, robust).mean(dim=1)
 
-    codes[EXPRESSION] = try_units(names, codes[EXPRESSION], loss)
+    def losses(expressions: Float[Tensor, "b e"]) -> Float[Tensor, " b"]:
+        return torch.cat([some(part) for part in expressions.split(TRIED_AT_ONCE)])
+
+    codes[EXPRESSION] = try_units(names, codes[EXPRESSION], losses)
     return torch.cat([part.flatten() for part in prior.whiten(codes).values()]).double().cpu()
 
 

@@ -21,6 +21,8 @@ MORE_STEPS = 4
 """Steps beyond those of the config where expression units are looked for."""
 TRIED_WEIGHT = 0.8
 TRIED_POINTS = 1000
+TRIED_AT_ONCE = 4
+"""Trials of that many points that are evaluated together, so that their activations stay in cache."""
 HELPFUL = 0.01
 """Share of the robust loss that a unit has to take away to be kept."""
 
@@ -49,7 +51,7 @@ def group_of(names: Sequence[str]) -> Int[Tensor, " e"]:
 
 
 def try_units(
-    names: Sequence[str], weights: Float[Tensor, "1 e"], loss: Callable[[Float[Tensor, "1 e"]], float]
+    names: Sequence[str], weights: Float[Tensor, "1 e"], losses: Callable[[Float[Tensor, "b e"]], Float[Tensor, " b"]]
 ) -> Float[Tensor, "1 e"]:
     """Unit weights with those movements on that lower a loss, tried one by one.
 
@@ -59,20 +61,15 @@ def try_units(
     Args:
         names: of the units.
         weights: where to start.
-        loss: to be lowered.
+        losses: to be lowered, of several weights at once.
     """
-
-    def with_on(units: Sequence[str]) -> Float[Tensor, "1 e"]:
-        changed = weights.clone()
-        changed[0, [names.index(unit) for unit in units]] = TRIED_WEIGHT
-        return changed
-
     groups = unit_groups(names)
-    candidates = [*groups, *([unit] for group in groups if len(group) > 1 for unit in group)]
-    least = loss(weights)
-    alone = [(loss(with_on(units)), units) for units in candidates]
-    helpful = sorted(each for each in alone if each[0] < (1 - HELPFUL) * least)
-    for _, units in helpful:
-        if (found := loss(with_on(units))) < (1 - HELPFUL) * least:
-            weights, least = with_on(units), found
+    movements = [*groups, *([unit] for group in groups if len(group) > 1 for unit in group)]
+    masks = torch.tensor([[name in units for name in names] for units in movements], device=weights.device)
+    least, *alone = losses(torch.cat([weights, torch.where(masks, TRIED_WEIGHT, weights)])).tolist()
+    helpful = sorted((loss, number) for number, loss in enumerate(alone) if loss < (1 - HELPFUL) * least)
+    for _, number in helpful:
+        changed = torch.where(masks[number], TRIED_WEIGHT, weights)
+        if (found := float(losses(changed))) < (1 - HELPFUL) * least:
+            weights, least = changed, found
     return weights
