@@ -23,7 +23,7 @@ TRIED_WEIGHT = 0.8
 TRIED_POINTS = 1000
 TRIED_AT_ONCE = 4
 """Trials of that many points that are evaluated together, so that their activations stay in cache."""
-HELPFUL = 0.01
+HELPFUL = 0.003
 """Share of the robust loss that a unit has to take away to be kept."""
 
 
