@@ -140,6 +140,7 @@ def _heads_of(recipe: Mapping[str, Any], most: int | None) -> str:
         f"{most or recipe['train']} {recipe['source']}"
         + (f" with {recipe['detail_mm']:g} mm of relief" if recipe.get("detail_mm") else "")
         + (f" under {expressions} expressions" if expressions > 1 else "")
+        + (f" with {recipe['swaps']} composites each" if recipe.get("swaps") else "")
     )
 
 

@@ -163,8 +163,10 @@ def test_models_lists_what_is_shipped(command):
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith("imhead: ExpressionWarp, codes identity 256, expression 53")
     assert "\nimhead-neutral: ImHead, codes identity 256" in result.out
+    assert "\nparts: PartsCascade, codes nose 48, eyes 48, mouth 48, rem 112" in result.out
+    assert "trained on 256 makehuman with 8 composites each" in result.out
     assert "CC0" in result.out
-    assert result.out.count("\n") == 6
+    assert result.out.count("\n") == 9
 
 
 def test_the_installed_program_fits_quietly_and_draws_a_picture(process, finish, scan_points, tmp_path):
