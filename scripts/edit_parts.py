@@ -16,7 +16,7 @@ from implicit3dmm.resources import asset
 EXAMPLE = asset("example_scan.ply")
 
 
-def main(scan: Path = EXAMPLE, *, out: Path, seed: int = 8, resolution: int = 192) -> None:
+def main(scan: Path = EXAMPLE, /, *, out: Path, seed: int = 8, resolution: int = 192) -> None:
     """Writes the edited heads, each with its displacements, and one picture.
 
     Args:

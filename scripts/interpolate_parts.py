@@ -15,6 +15,7 @@ from implicit3dmm.editing.files import save_edits
 def main(
     head: Path,
     donor: Path,
+    /,
     *,
     model: str,
     out: Path,
