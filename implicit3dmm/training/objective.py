@@ -50,7 +50,9 @@ class Objective(nn.Module):
         places, labels = torch.cat([keypoints, stages], dim=3), torch.cat([keypoint_parts, parts], dim=1)
         errors = conditioned.stage_errors(places, labels)
         if errors is not None:
-            named |= {name: error.mean() for name, error in errors._asdict().items()}
+            named["landmark"] = errors.landmark.mean()
+            named["consistency"] = errors.consistency.mean()
+            named["correction"] = errors.correction.mean()
         if conditioned.embeddings is not None:
             named["symmetry"] = losses.symmetry_loss(conditioned.embeddings)
         named["code"] = losses.code_loss(codes)

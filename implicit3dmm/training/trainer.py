@@ -55,19 +55,19 @@ class Trainer:
         self.config = config
         self.corpus = corpus
         self.device = torch.device(device)
+        settings = config.training
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            field = build_field(config.field)
+        self.records = _training_records(corpus, field, settings.subjects)
         self.folder = writable_folder(folder)
         self.step = 0
         self.spent = Spent()
         self._surface: float | None = None
         self._claim_folder()
-        settings = config.training
         generator = torch.Generator().manual_seed(settings.seed)
         start = _load_start(config)
         self._known = start.prior if start else None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            field = build_field(config.field)
-        self.records = _training_records(corpus, field, config.training.subjects)
         bank = LatentBank(
             field.latent_specs,
             corpus.record_subject,

@@ -63,7 +63,7 @@ def test_a_fit_that_is_stopped_at_any_stage_leaves_nothing(command, scan, tmp_pa
 
 def test_finished_scans_stay_when_the_next_is_stopped(command, scan, tmp_path, monkeypatch, no_picture):
     np.save(scan.with_name("second.npy"), np.load(scan))
-    module = import_module("implicit3dmm.fitting.fit")
+    module = import_module("implicit3dmm.fitting.job")
     solve, seen = module.solve_together, []
 
     def stop_at_second(*args: object, **options: object) -> object:

@@ -61,8 +61,17 @@ def samples(tiny_corpus):
 
 class TestSamples:
     def test_shapes_and_types(self, samples):
-        assert [tuple(field.shape) for field in samples] == [(8, 1024, 3)] * 4 + [(8, 1024)]
-        assert {field.dtype for field in samples} == {torch.float32}
+        shapes = {name: tuple(field.shape) for name, field in samples._asdict().items()}
+        assert shapes == {
+            "surface": (8, 1024, 3),
+            "normals": (8, 1024, 3),
+            "neutral": (8, 1024, 3),
+            "stages": (8, 2, 2, 0, 3),
+            "parts": (8, 0),
+            "points": (8, 1024, 3),
+            "distances": (8, 1024),
+        }
+        assert {field.dtype for field in samples if field.numel()} == {torch.float32}
 
     @pytest.mark.parametrize("record", [0, 6])
     def test_surface_samples_lie_on_the_surface(self, tiny_corpus, samples, record):
@@ -103,7 +112,9 @@ class TestSamples:
 
     def test_blocks_are_contiguous_parts_of_the_stored_arrays(self, tiny_corpus, samples):
         drawn = tiny_corpus.samples(torch.tensor([3, 5]), (64, 32), torch.Generator().manual_seed(1))
-        for part, everything, length in zip(drawn, samples, (64, 64, 64, 32, 32), strict=True):
+        lengths = {"surface": 64, "normals": 64, "neutral": 64, "points": 32, "distances": 32}
+        for name, length in lengths.items():
+            part, everything = getattr(drawn, name), getattr(samples, name)
             for row, record in enumerate((3, 5)):
                 windows = everything[record].unfold(0, length, 1)
                 windows = windows.movedim(-1, 1)

@@ -18,7 +18,7 @@ def field():
 
 def test_a_field_says_what_it_is(field):
     assert (field.name, field.latent_size) == ("imhead", 256 + 53)
-    assert field.info.training_set == "256 makehuman under 24 expressions"
+    assert field.info.training_set == "256 makehuman under 26 expressions"
     assert field.settings["fit"]["seed"] == 3
     assert (field.settings["resolution"], len(field.settings["weights"])) == (32, 32)
     assert field.mean_head.is_watertight()
