@@ -4,7 +4,7 @@ Each part of the head has a code and a deformation. A point passes through all o
 landmarks: one takes the nose to the template's nose, the next the eyes to its eyes, and so on, until the remainder is
 the template's too; a last network knows the template's signed distance, and the remainder's adds a correction (Eqn 6
 of the paper, with local fields, Eqn 7). With a single part for the whole identity it is ImFace's identity field (Zheng
-et al. 2022), and with that in its full form DIF-Net's ancestor of both. Expressions come by `expression_warp`.
+et al. 2022). Expressions come by `expression_warp`.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,8 @@ class PartsCascadeConfig:
     """Parts, their order, and the networks' sizes; the defaults are the paper's where it gives them."""
 
     parts: dict[str, int] = field(default_factory=lambda: {"nose": 48, "eyes": 48, "mouth": 48, "rem": 112})
-    """Size of each part's code, in the order in which points pass through their deformations."""
+    """Size of each part's code, in the order in which points pass through their deformations: any of nose, eyes, mouth
+    and rem, or one part of another name, which is the whole head."""
     landmarks: Literal["parts", "five"] = "parts"
     """Each part's own landmarks, or the same five for all (the paper's Tables 3 and 4)."""
     motion: Literal["translation", "se3"] = "translation"
@@ -64,6 +65,8 @@ class PartsCascadeConfig:
         """Raises InputError on a value out of range."""
         if not self.parts or min(self.parts.values()) < 1:
             raise InputError(f"parts is {self.parts}; give a code size of at least 1 for one part or more")
+        if len(self.parts) > 1 and not set(self.parts) <= set(ALL_PARTS):
+            raise InputError(f"parts is {self.parts}; give several of {', '.join(ALL_PARTS)}, or one of any name")
         for name in ("width", "gate_width", "hyper_width", "landmark_width"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")

@@ -147,6 +147,7 @@ def test_a_screw_motion_is_the_flow_of_its_velocity():
     [
         ({"parts": {}}, "parts is {}"),
         ({"parts": {"nose": 0}}, "give a code size of at least 1"),
+        ({"parts": {"nose": 3, "ears": 3}}, "give several of nose, eyes, mouth, rem, or one of any name"),
         ({"layers": 1}, "layers is 1"),
         ({"rank": -1}, "rank is -1"),
         ({"width": 0}, "width is 0"),
