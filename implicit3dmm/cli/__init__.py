@@ -38,6 +38,9 @@ def run(arguments: list[str]) -> int:
         tell(f"interrupted; {str(stop) or 'nothing half-written was left'}")
     except MemoryError as error:
         tell(f"not enough memory ({error}); lower the resolution or the number of points")
+    except BrokenPipeError:  # who reads the output has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
+        return 0
     except OSError as error:
         tell(f"{error}; check the disk and the files' permissions")
     return 2

@@ -169,6 +169,14 @@ def test_models_lists_what_is_shipped(command):
     assert result.out.count("\n") == 9
 
 
+def test_a_reader_who_has_seen_enough_is_no_error(process):
+    child = process("models")
+    child.stdout.close()
+    with child.stderr:
+        assert child.stderr.read() == ""
+    assert child.wait(60) == 0
+
+
 def test_the_installed_program_fits_quietly_and_draws_a_picture(process, finish, scan_points, tmp_path):
     np.save(tmp_path / "head.npy", scan_points)
     result = finish(process("fit", "head.npy", "--out", "out", "--json", *QUICK))
