@@ -29,7 +29,7 @@ from implicit3dmm.files import atomic_path, writable_folder
 from implicit3dmm.geometry.distance import signed_distance
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.sampling import interpolated, sample_surface
-from implicit3dmm.heads.grafting import ALL_PARTS
+from implicit3dmm.heads.template import ALL_PARTS
 
 SUBJECTS_PER_SHARD = 64
 

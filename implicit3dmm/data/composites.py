@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from implicit3dmm.data.sources import HeadSource
-from implicit3dmm.heads.grafting import ALL_PARTS, PARTS, REMAINDER, GraftSite
-from implicit3dmm.heads.template import HeadTemplate
+from implicit3dmm.heads.grafting import GraftSite
+from implicit3dmm.heads.template import ALL_PARTS, PARTS, REMAINDER, HeadTemplate
 
 Donors = Literal["one", "independent"]
 """Whether all grafted parts of a composite are of one other subject, as in the paper, or each of another."""

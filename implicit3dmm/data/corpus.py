@@ -2,9 +2,11 @@
 
     manifest.json     recipe, source version, licence, quantum, counts, checksums
     subjects.npz      coefficients, similarities to the canonical frame, splits, what is known of each
-    records.npz       subject, expression, unit weights, landmarks and, at rest, anchors of each record
+    records.npz       subject, expression, unit weights, landmarks and, at rest, anchors of each record; with
+                      composites its donors and keypoints
     shard-0000/       surface_points.npy, surface_normals.npy, surface_regions.npy, distance_points.npy, distances.npy,
-                      and surface_neutral.npy where the recipe has expressions
+                      surface_neutral.npy where the recipe has expressions, and surface_stages.npy and
+                      surface_parts.npy where it has composites
 
 Coordinates and distances are int16 multiples of 1/30000 canonical unit (6.7 micrometres). Points are shuffled once,
 when they are written, so that a training batch reads one contiguous block of each record.
@@ -28,7 +30,7 @@ from implicit3dmm.data.npz import read_npz
 from implicit3dmm.data.quantisation import dequantised, from_octahedron
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.errors import InputError
-from implicit3dmm.heads.grafting import ALL_PARTS
+from implicit3dmm.heads.template import ALL_PARTS
 from implicit3dmm.resources import config_file
 
 FORMAT = "implicit3dmm-corpus"

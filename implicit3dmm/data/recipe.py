@@ -22,7 +22,7 @@ from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.heads.frame import UNIT_MM
-from implicit3dmm.heads.grafting import ALL_PARTS
+from implicit3dmm.heads.template import ALL_PARTS
 
 SPLITS = ("train", "validation", "test")
 

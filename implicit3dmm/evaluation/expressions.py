@@ -99,8 +99,9 @@ def evaluate_expressions(
         measure=measure,
         progress=progress,
     )
-    write_json(folder / "summary.json", _to_json(trials))
-    write_text(folder / "summary.md", _to_markdown(trials))
+    moving = {row["record"]: _moving_vertices(heads, row["record"]) for row in trials[-1].rows}
+    write_json(folder / "summary.json", _to_json(trials, moving))
+    write_text(folder / "summary.md", _to_markdown(trials, moving))
     return trials
 
 
@@ -171,10 +172,27 @@ def _correspondence(rows: Sequence[Row], part: str, key: str) -> Estimate:
     )
 
 
-def _to_json(trials: Sequence[Trials]) -> dict[str, object]:
+def _moving_vertices(heads: Heads, record: int) -> int:
+    """How many vertices the expression of a record moves by more than `MOVING_MM`."""
+    head = heads.head(record)
+    movement = np.linalg.norm(head.vertices - head.neutral, axis=1) / head.similarity.scale
+    return int((movement > MOVING_MM).sum())
+
+
+def _alike(rows: Sequence[Row], moving: Mapping[int, int], key: str) -> float:
+    """Mean over the moving vertices of all heads, each vertex counting alike; NaN where none moves."""
+    shown = [row for row in rows if row.get("correspondence") and row["correspondence"][MOVING][key] is not None]
+    weights = [moving[row["record"]] for row in shown]
+    if not any(weights):
+        return float("nan")
+    return float(np.average([row["correspondence"][MOVING][key] for row in shown], weights=weights))
+
+
+def _to_json(trials: Sequence[Trials], moving: Mapping[int, int]) -> dict[str, object]:
     return {
         each.name: describe(each)
         | {
+            "moving_vertices_alike": {key: _alike(each.rows, moving, key) for key in ("error_mm", "movement_mm")},
             "figures": {
                 part: {metric: value._asdict() for metric, value in metrics.items()}
                 for part, metrics in summarise(each.rows).items()
@@ -193,7 +211,7 @@ def _to_json(trials: Sequence[Trials]) -> dict[str, object]:
     }
 
 
-def _to_markdown(trials: Sequence[Trials]) -> str:
+def _to_markdown(trials: Sequence[Trials], moving: Mapping[int, int]) -> str:
     groups = {each.name: _by_expression(each.rows) for each in trials}
     names = list(groups[trials[-1].name])
     faces = markdown_table(
@@ -224,6 +242,8 @@ def _to_markdown(trials: Sequence[Trials]) -> str:
             )
             pages.append(
                 f"\nCorrespondence of {each.name}: what its warp leaves of the movement (of the movement itself, which "
-                f"doing nothing leaves); {MOVING}: vertices that move more than {MOVING_MM:g} mm.\n\n{table}"
+                f"doing nothing leaves); {MOVING}: vertices that move more than {MOVING_MM:g} mm.\n\n{table}\n"
+                "Over all moving vertices alike, whatever the expression: "
+                f"{_alike(each.rows, moving, 'error_mm'):.2f} of {_alike(each.rows, moving, 'movement_mm'):.2f} mm.\n"
             )
     return "".join(pages) + f"\n{footnotes(trials)}"

@@ -19,8 +19,7 @@ from implicit3dmm.errors import InputError
 from implicit3dmm.fields.base import ConditionedField, Field, Frames, Jacobian, StageErrors, register_field
 from implicit3dmm.fields.layers import BallOffset, ExteriorBall
 from implicit3dmm.fields.siren import HyperSiren, LocalSiren, ModulatedSiren, PlainSiren
-from implicit3dmm.heads.grafting import ALL_PARTS, REMAINDER
-from implicit3dmm.heads.template import ANCHORS, average_anchors
+from implicit3dmm.heads.template import ALL_PARTS, ANCHORS, REMAINDER, average_anchors
 from implicit3dmm.latents import Codes, LatentSpec
 
 LANDMARKS = {
@@ -256,7 +255,7 @@ class ConditionedPartsCascade(ConditionedField):
         inside, outside = self.model.exterior.split(places[:, 0, 0])
         correction, landmark, consistency = torch.zeros_like(outside), [], []
         for name, stage in self.model.stages.items():
-            landmark.append(self.told[name][1] - _places_after(done, places, parts)[:, stage.anchors])
+            landmark.append(self.landmarks[name] - _places_after(done, places, parts)[:, stage.anchors])
             inside, own = stage.moved(inside, stage.net(inside, self._layers[name]))
             correction = correction if own is None else own
             done.append(name)

@@ -20,14 +20,7 @@ from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.neighbours import NearestNeighbours
 from implicit3dmm.geometry.similarity import fit_similarity
 from implicit3dmm.heads.frame import UNIT_MM
-from implicit3dmm.heads.template import HeadTemplate, group_regions
-
-PARTS = ("nose", "eyes", "mouth")
-"""The parts that can be grafted, as groups of anchors."""
-REMAINDER = "rem"
-"""What is left of a head: the part that the others are grafted into."""
-ALL_PARTS = (*PARTS, REMAINDER)
-"""The parts that make up a composite."""
+from implicit3dmm.heads.template import PARTS, HeadTemplate, group_regions
 
 STRETCH = 0.1
 """How much the proportions of two heads' rims are expected to differ: the standard deviation of the affine map's

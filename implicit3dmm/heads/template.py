@@ -36,6 +36,13 @@ ANCHOR_GROUPS = {
 }
 """The regions that can be edited one by one, as groups of anchors; each anchor belongs to one."""
 
+PARTS = ("nose", "eyes", "mouth")
+"""The groups that can be grafted from one head into another."""
+REMAINDER = "rem"
+"""What is left of a head: the part that the others are grafted into."""
+ALL_PARTS = (*PARTS, REMAINDER)
+"""The parts that make up a composite head."""
+
 _GROUP_REGIONS = {
     "eyes": ("eye_L", "eye_R"),
     "ears": ("ear_L", "ear_R"),

@@ -17,8 +17,7 @@ from implicit3dmm.fitting.config import FitConfig
 from implicit3dmm.fitting.solver import solve_together
 from implicit3dmm.geometry.neighbours import NearestNeighbours
 from implicit3dmm.geometry.similarity import Similarity
-from implicit3dmm.heads.grafting import REMAINDER
-from implicit3dmm.heads.template import ANCHOR_PAIRS, ANCHORS, HeadTemplate
+from implicit3dmm.heads.template import ANCHOR_PAIRS, ANCHORS, REMAINDER, HeadTemplate
 from implicit3dmm.latents import EXPRESSION, LatentBank
 from implicit3dmm.models import HeadModel
 

@@ -21,8 +21,7 @@ from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.distance import barycentric_weights, distance_to_surface
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.sampling import interpolated
-from implicit3dmm.heads.grafting import ALL_PARTS, PARTS, REMAINDER
-from implicit3dmm.heads.template import ANCHOR_GROUPS, ANCHORS
+from implicit3dmm.heads.template import ALL_PARTS, ANCHOR_GROUPS, ANCHORS, PARTS, REMAINDER
 from implicit3dmm.latents import LatentBank, LatentSpec
 from implicit3dmm.training.starts import start_codes
 

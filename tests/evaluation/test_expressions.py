@@ -9,7 +9,7 @@ from PIL import Image
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.evaluation.cases import HeldOut
-from implicit3dmm.evaluation.expressions import CORRESPONDENCE_PARTS, MOVING, evaluate_expressions, pattern
+from implicit3dmm.evaluation.expressions import CORRESPONDENCE_PARTS, MOVING, _alike, evaluate_expressions, pattern
 from implicit3dmm.evaluation.methods import FieldMethod
 from implicit3dmm.fitting import FitConfig
 from implicit3dmm.models import load_model
@@ -48,9 +48,17 @@ def test_doing_nothing_scores_the_movement_and_a_warp_less(heads, tmp_path):
     assert "Correspondence of imhead:" in page
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["imhead"]["expressions"]["mouth_open"]["face_mm"]["mean"] == pytest.approx(face["imhead"])
+    assert summary["imhead"]["moving_vertices_alike"]["error_mm"] == pytest.approx(warped[MOVING]["error_mm"])
     pictures = sorted((tmp_path / "pictures").iterdir())
     assert [path.name for path in pictures] == ["mouth_open.png", "neutral.png"]
     assert all(np.asarray(Image.open(path)).std(axis=(0, 1)).min() > 20 for path in pictures)
+
+
+def test_every_moving_vertex_counts_alike():
+    errors = {0: None, 1: 1.0, 2: 4.0}
+    rows = [{"record": k, "correspondence": {MOVING: {"error_mm": error}}} for k, error in errors.items()]
+    assert _alike(rows, {0: 0, 1: 300, 2: 100}, "error_mm") == pytest.approx(1.75)
+    assert np.isnan(_alike(rows[:1], {0: 0}, "error_mm"))
 
 
 def test_methods_that_are_no_fields_have_surfaces_alone(heads, method, tmp_path):

@@ -8,8 +8,7 @@ from scipy.spatial.transform import Rotation
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields import Field, PartsCascadeConfig, build_field, check_field
 from implicit3dmm.fields.parts_cascade import screw
-from implicit3dmm.heads.grafting import ALL_PARTS, REMAINDER
-from implicit3dmm.heads.template import ANCHORS
+from implicit3dmm.heads.template import ALL_PARTS, ANCHORS, REMAINDER
 
 SMALL = dict(
     parts={"nose": 3, "eyes": 3, "mouth": 3, "rem": 4}, width=16, layers=3, gate_width=8, hyper_width=8,

@@ -10,8 +10,8 @@ from implicit3dmm.geometry.laplacian import cotangent_laplacian, mean_curvature
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.similarity import fit_similarity
 from implicit3dmm.heads.frame import UNIT_MM
-from implicit3dmm.heads.grafting import MOST_STRETCH, PARTS, REACH_MM, GraftSite, fit_affine
-from implicit3dmm.heads.template import anchor_group
+from implicit3dmm.heads.grafting import MOST_STRETCH, REACH_MM, GraftSite, fit_affine
+from implicit3dmm.heads.template import PARTS, anchor_group
 
 AFFINE = np.array([[1.2, 0.1, 0.0], [-0.05, 0.8, 0.1], [0.1, -0.1, 1.1]])
 
