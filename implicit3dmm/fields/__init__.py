@@ -13,6 +13,7 @@ from implicit3dmm.fields.base import (
 from implicit3dmm.fields.blending import BlendConfig
 from implicit3dmm.fields.check import FieldCheckError, check_field
 from implicit3dmm.fields.deepsdf import DeepSDF, DeepSDFConfig
+from implicit3dmm.fields.expnet import ExpNet, ExpNetConfig
 from implicit3dmm.fields.expression_warp import ExpressionWarp, ExpressionWarpConfig
 from implicit3dmm.fields.forward_warp import ForwardWarp, ForwardWarpConfig
 from implicit3dmm.fields.imhead import ImHead, ImHeadConfig
@@ -23,6 +24,8 @@ __all__ = [
     "ConditionedField",
     "DeepSDF",
     "DeepSDFConfig",
+    "ExpNet",
+    "ExpNetConfig",
     "ExpressionWarp",
     "ExpressionWarpConfig",
     "Field",

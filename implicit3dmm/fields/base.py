@@ -109,12 +109,13 @@ class Field(nn.Module, ABC):
         that knows where its codes act does it with less.
 
         Args:
-            codes: of one shape, (1, d) each.
+            codes: of one shape, (1, d) each; those that the field does not have are left aside.
             points: canonical units.
         """
         with torch.enable_grad():
             own = {
-                name: table.detach().expand(len(points), -1).clone().requires_grad_() for name, table in codes.items()
+                spec.name: codes[spec.name].detach().expand(len(points), -1).clone().requires_grad_()
+                for spec in self.latent_specs
             }
             places = points.detach()[:, None].requires_grad_()
             sdf = self.condition(own).sdf(places)[:, 0]

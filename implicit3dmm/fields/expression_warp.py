@@ -31,12 +31,12 @@ from implicit3dmm.latents import EXPRESSION, Codes, LatentSpec
 
 def neutral_configs() -> dict[str, type]:
     """The architectures that a warp may be put before, by name: those that are no warps themselves."""
-    return {name: config for name, config in field_configs().items() if not issubclass(config, ExpressionWarpConfig)}
+    return {name: config for name, config in field_configs().items() if not issubclass(config, WarpConfig)}
 
 
 @dataclass(frozen=True)
-class ExpressionWarpConfig:
-    """Which neutral field is warped, what the expression code is, and the warp's sizes."""
+class WarpConfig:
+    """What every warp needs to know: which neutral field is warped, and what the expression code is."""
 
     identity: Any = dataclasses.field(metadata={"choose": neutral_configs})
     """The field of neutral heads: `name` and its sizes; its `ambient` says how many ambient coordinates it takes."""
@@ -48,12 +48,6 @@ class ExpressionWarpConfig:
     """Numbers that a linear layer lifts the expression code to."""
     traits_dim: int = 64
     """Numbers that a linear layer reduces the subject's traits to."""
-    width: int = 128
-    """Width of the hidden layers."""
-    layers: int = 8
-    """Hidden layers; codes and point come in again at the middle one."""
-    octaves: int = 0
-    """Octaves of the positional encoding of points."""
     exterior_radius: float = 1.0
     """Radius of the ball, canonical units, outside which the displacement is that at its rim."""
 
@@ -63,15 +57,33 @@ class ExpressionWarpConfig:
             raise InputError(f"free_dim is {self.free_dim} with {len(self.units)} units; give either of them")
         if len(set(self.units)) < len(self.units):
             raise InputError("units names a unit twice; name each once")
-        for name in ("lifted_dim", "traits_dim", "width"):
+        for name in ("lifted_dim", "traits_dim"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.exterior_radius <= 0:
+            raise InputError(f"exterior_radius is {self.exterior_radius}; expected above 0, canonical units")
+
+
+@dataclass(frozen=True)
+class ExpressionWarpConfig(WarpConfig):
+    """And the sizes of imHead's warp."""
+
+    width: int = 128
+    """Width of the hidden layers."""
+    layers: int = 8
+    """Hidden layers; codes and point come in again at the middle one."""
+    octaves: int = 0
+    """Octaves of the positional encoding of points."""
+
+    def validate(self) -> None:
+        """Raises InputError on a value out of range."""
+        super().validate()
+        if self.width < 1:
+            raise InputError(f"width is {self.width}; expected at least 1")
         if self.layers < 2:
             raise InputError(f"layers is {self.layers}; expected at least 2")
         if self.octaves < 0:
             raise InputError(f"octaves is {self.octaves}; expected at least 0")
-        if self.exterior_radius <= 0:
-            raise InputError(f"exterior_radius is {self.exterior_radius}; expected above 0, canonical units")
 
 
 @register_field("expression_warp", ExpressionWarpConfig)
@@ -83,7 +95,7 @@ class ExpressionWarp(Field):
     the code.
     """
 
-    def __init__(self, config: ExpressionWarpConfig):
+    def __init__(self, config: WarpConfig):
         super().__init__()
         self.config = config
         self.identity = build_field(config.identity)
@@ -95,7 +107,11 @@ class ExpressionWarp(Field):
         with torch.no_grad():
             codes = {spec.name: torch.zeros(1, spec.dim) for spec in self.identity.latent_specs}
             features = self.identity.traits(codes).shape[1]
-        self.warp = WarpNet(config, features, dim, 3 + self.identity.ambient)
+        self.warp = self.make_warp(features, dim, 3 + self.identity.ambient)
+
+    def make_warp(self, traits: int, expression: int, outputs: int) -> nn.Module:
+        """The network with a subclass's own: it has `lift`, `reduce` and `fold` as `WarpNet` has."""
+        return WarpNet(self.config, traits, expression, outputs)
 
     def condition(self, codes: Codes) -> "ConditionedExpressionWarp":
         """Conditions the neutral field, folds traits and expression into the warp's biases."""

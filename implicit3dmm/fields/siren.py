@@ -154,9 +154,27 @@ class ModulatedSiren(LocalSiren):
         gate_width: int,
         hyper_width: int,
         rank: int,
+        vanishing: bool = False,
     ):
+        """Makes the shared layers and the hyper-network.
+
+        Args:
+            code_dim: size of the code.
+            landmarks: how many the network lies around.
+            outputs: of each local field.
+            width: of the hidden layers.
+            layers: linear layers.
+            gate_width: width of the gate.
+            hyper_width: width of the hyper-network's hidden layer.
+            rank: of the change of each layer.
+            vanishing: whether a code of zeros has no output, whatever the weights are.
+        """
         super().__init__(landmarks, outputs, width=width, layers=layers, gate_width=gate_width)
+        self.vanishing = vanishing
         self.weights, self.biases = _siren_parameters(self.sizes)
+        if vanishing:  # they start at zero and stay there
+            self.weights[-1].requires_grad_(False)
+            self.biases[-1].requires_grad_(False)
         inner = self.sizes[1:]
         self.right, self.left = nn.ParameterList(), nn.ParameterList()
         for inputs, size in inner:
@@ -167,7 +185,7 @@ class ModulatedSiren(LocalSiren):
 
     def modulations(self, code: Float[Tensor, "b d"]) -> Float[Tensor, "b m"]:
         """Biases layer by layer, in units of 1 / OMEGA, then gains."""
-        return self.hyper(code)
+        return self.hyper(code) - self.hyper(torch.zeros_like(code[:1])) if self.vanishing else self.hyper(code)
 
     def folded(
         self, modulations: Float[Tensor, "b m"], centres: Float[Tensor, "b l 3"], *, thin: bool = False

@@ -6,6 +6,8 @@ import torch
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields import (
     DeepSDFConfig,
+    ExpNet,
+    ExpNetConfig,
     ExpressionWarp,
     ExpressionWarpConfig,
     ForwardWarp,
@@ -79,6 +81,33 @@ def test_a_warp_starts_from_the_weights_of_a_neutral_field_without_ambient_coord
     again = moving()
     again.start_from(field.state_dict())
     assert torch.equal(again.condition(codes()).sdf(points()), field.condition(codes()).sdf(points()))
+
+
+def sirens() -> ExpNet:
+    """An expression SIREN whose weights move points, in float64."""
+    torch.manual_seed(0)
+    sizes = dict(width=16, layers=3, gate_width=6, hyper_width=8, rank=3, landmark_width=6)
+    config = ExpNetConfig(identity=with_ambient(2), units=UNITS, lifted_dim=4, traits_dim=5, **sizes)
+    field = ExpNet(config).double()
+    with torch.no_grad():
+        for parameter in field.warp.parameters():
+            if parameter.requires_grad:
+                parameter += 0.2 * torch.randn_like(parameter)
+    return field
+
+
+def test_a_siren_leaves_neutral_where_it_is_whatever_the_weights_are_and_moves_an_expression():
+    field = sirens()
+    assert torch.allclose(field.condition(codes(expression=0.0)).to_canonical(points()), points(), atol=1e-12)
+    assert (field.condition(codes()).to_canonical(points()) - points()).norm(dim=-1).mean() > 0.01
+
+
+def test_a_siren_is_the_same_for_points_of_one_shape_and_for_shapes_of_one_point():
+    field = sirens()
+    one = {name: table[:1] for name, table in codes().items()}
+    many = torch.randn(70, 1, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    each = field.condition({name: table.expand(70, -1) for name, table in one.items()}).to_canonical(many)
+    assert torch.allclose(field.condition(one).to_canonical(many.transpose(0, 1))[0], each[:, 0], atol=1e-10)
 
 
 def test_weights_of_another_field_are_refused():
