@@ -56,5 +56,5 @@ def train(
         trainer.train(progress=progress("steps"))
         draw_curve(out)
     weights = out / "model.safetensors"
-    print(f"{weights}: {trainer.step} steps in {trainer.spent.seconds:.0f} s; fit with --model {weights}")
+    print(f"{weights}: {trainer.run.step} steps in {trainer.run.spent.seconds:.0f} s; fit with --model {weights}")
     return 0

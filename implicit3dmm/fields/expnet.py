@@ -1,4 +1,4 @@
-"""Expressions by a SIREN: the first stage of Gu and Pears' cascade (ExpNet, their section 3.3), before any neutral field.
+"""Expressions by a SIREN: the first stage of Gu and Pears' cascade (ExpNet, section 3.3), before any neutral field.
 
 A hyper-network makes the changes of a local SIREN from the expression code alone; the subject enters by the landmarks
 that the local fields lie around. Unlike the paper's it leaves neutral where it is, whatever the weights are.

@@ -1,14 +1,10 @@
-"""The training loop: one process, CPU or CUDA, resumable bit for bit on the CPU."""
+"""The training of fields: one process, CPU or CUDA, resumable bit for bit on the CPU."""
 
-import json
-import logging
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from statistics import fmean
 
 import torch
-import yaml
 from jaxtyping import Int
 from torch import Tensor, nn
 
@@ -16,19 +12,15 @@ from implicit3dmm.config import to_mapping
 from implicit3dmm.data.corpora import Corpora, by_member
 from implicit3dmm.data.corpus import Corpus
 from implicit3dmm.errors import InputError
-from implicit3dmm.fields import Field, build_field, field_from_mapping
-from implicit3dmm.files import atomic_path, writable_folder
+from implicit3dmm.fields import Field, build_field
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.latents import LatentBank, LatentPrior
 from implicit3dmm.models import HeadModel, load_model, save_model
-from implicit3dmm.training.checkpoints import Spent, read_checkpoint, write_checkpoint
 from implicit3dmm.training.config import RunConfig, TrainingConfig
 from implicit3dmm.training.gradients import GradientWorkers
 from implicit3dmm.training.objective import Objective
+from implicit3dmm.training.run import Run
 from implicit3dmm.training.starts import start_codes, start_from_fits
-from implicit3dmm.yaml_files import read_yaml
-
-log = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -60,11 +52,7 @@ class Trainer:
             torch.manual_seed(settings.seed)
             field = build_field(config.field)
         self.records = _training_records(corpus, field, settings.subjects)
-        self.folder = writable_folder(folder)
-        self.step = 0
-        self.spent = Spent()
-        self._surface: float | None = None
-        self._claim_folder()
+        self.run = Run(folder, config, of="field")
         generator = torch.Generator().manual_seed(settings.seed)
         start = _load_start(config)
         self._known = start.prior if start else None
@@ -83,7 +71,7 @@ class Trainer:
         if settings.code_start == "pca" and not start:
             subjects = corpus.record_subject[self.records].unique()
             start_codes(bank, corpus, subjects, whitening=settings.pca_whitening)
-        if settings.code_start == "fit" and not (self.folder / "checkpoint.safetensors").exists():
+        if settings.code_start == "fit" and not self.run.begun:
             start_from_fits(bank, corpus, self.records, start, seed=settings.seed)
         if settings.identity == "held":
             _hold_identity(field, bank)
@@ -102,10 +90,7 @@ class Trainer:
         Raises:
             InputError: the checkpoint is damaged, or of another field or corpus.
         """
-        path = self.folder / "checkpoint.safetensors"
-        if path.exists():
-            self.step, self.spent = read_checkpoint(path, self.objective, self.optimiser)
-            log.info("resumed at step %d", self.step)
+        self.run.resume(self.objective, self.optimiser)
 
     def train(self, *, progress: Callable[[Iterable], Iterable] = iter) -> HeadModel:
         """Runs to the configured number of steps, writes model.safetensors and returns the model.
@@ -117,21 +102,9 @@ class Trainer:
             InputError: a loss or a gradient stopped being finite; the message names step and records, and the last
                 checkpoint stays.
         """
-        settings = self.config.training
-        torch.set_flush_denormal(True)  # Softplus makes denormals, which are many times slower than zeros
-        started, before = Spent.now(), self.spent
-        with _Log(self.folder, self.step) as metrics:
-            for step in progress(range(self.step, settings.steps)):
-                metrics.add(self._step(step))
-                self.step = step + 1
-                self.spent = before.plus(started)
-                last = self.step == settings.steps
-                if last or self.step % settings.log_every == 0:
-                    self._surface = metrics.write(self.step, self.spent.seconds).get("surface")
-                if last or self.step % settings.checkpoint_every == 0:
-                    self._write_checkpoint()
+        self.run.go(self.objective, self.optimiser, self._step, progress=progress)
         model = self.model()
-        save_model(self.folder / "model.safetensors", model)
+        save_model(self.run.folder / "model.safetensors", model)
         return model
 
     def model(self) -> HeadModel:
@@ -139,16 +112,14 @@ class Trainer:
         members = self.corpus.members.values()
         sources = "; ".join(f"{member.recipe.source}: {member.source.licence}" for member in members)
         info = {
-            "name": self.folder.resolve().name,
             "licence": f"weights: MIT; trained on {sources}",
             "start": self.config.start,
             "recipes": [to_mapping(member.recipe) for member in members],
-            "training": to_mapping(self.config.training),
-            "steps": self.step,
-            **{clock: round(spent) for clock, spent in self.spent._asdict().items() if spent is not None},
+            **self.run.info(),
         }
-        if self._surface is not None:
-            info["gate"] = f"mean distance to the surface of its training heads: {self._surface * UNIT_MM:.3g} mm"
+        if "surface" in self.run.means:
+            missed = self.run.means["surface"] * UNIT_MM
+            info["gate"] = f"mean distance to the surface of its training heads: {missed:.3g} mm"
         prior = LatentPrior.of(self.objective.bank, self.records)
         return HeadModel(self.objective.field, prior.pooled(self._known) if self._known else prior, info)
 
@@ -174,58 +145,6 @@ class Trainer:
             )
         self.optimiser.step()
         return values
-
-    def _claim_folder(self) -> None:
-        """Writes config.yaml, unless the folder holds a run of another field."""
-        path, mapping = self.folder / "config.yaml", to_mapping(self.config)
-        if path.exists() and (self.folder / "checkpoint.safetensors").exists():
-            held = field_from_mapping(read_yaml(path).get("field", {}), where=f"{path}: field")
-            if held != self.config.field:
-                raise InputError(f"{self.folder} holds a run of another field; choose another folder")
-        with atomic_path(path) as temporary:
-            temporary.write_text(yaml.safe_dump(mapping, sort_keys=False))
-
-    def _write_checkpoint(self) -> None:
-        write_checkpoint(self.folder / "checkpoint.safetensors", self.objective, self.optimiser, self.step, self.spent)
-
-
-class _Log:
-    """Means of the losses, in metrics.jsonl and as tensorboard scalars.
-
-    What a killed run wrote after `step`, its last checkpoint, is dropped.
-    """
-
-    def __init__(self, folder: Path, step: int):
-        self._folder = folder
-        self._step = step
-        self._added: list[dict[str, float]] = []
-
-    def __enter__(self) -> "_Log":
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
-
-        path = self._folder / "metrics.jsonl"
-        _truncate_metrics(path, self._step)
-        self._file = path.open("a")
-        self._board = SummaryWriter(self._folder / "tensorboard", purge_step=self._step + 1)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._board.close()
-
-    def add(self, losses: dict[str, float]) -> None:
-        self._added.append(losses)
-
-    def write(self, step: int, seconds: float) -> dict[str, float]:
-        """One line, which is returned, with the means of what was added since the last one."""
-        means = {name: fmean(losses[name] for losses in self._added) for name in self._added[0]}
-        row = {"step": step, "seconds": round(seconds, 1)} | {k: float(f"{v:.6g}") for k, v in means.items()}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        for name, value in means.items():
-            self._board.add_scalar(f"loss/{name}", value, step)
-        self._added.clear()
-        return row
 
 
 def _load_start(config: RunConfig) -> HeadModel | None:
@@ -280,11 +199,3 @@ def _schedule(step: int, settings: TrainingConfig) -> float:
     rise = min((step + 1) / max(settings.warmup, 1), 1.0)
     falling = max(settings.decay * settings.steps, 1)
     return rise * min((settings.steps - step) / falling, 1.0)
-
-
-def _truncate_metrics(path: Path, step: int) -> None:
-    """Drops the lines after `step`, the last of which may be cut off."""
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))

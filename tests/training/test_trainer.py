@@ -133,7 +133,7 @@ def test_a_killed_run_that_is_resumed_ends_as_an_unbroken_one(workers, tiny_corp
         file.write('{"step": 5, "seconds": 1.0, "total": 1.0}\n{"step": 6, "sec')  # logged after the checkpoint
     resumed = Trainer(settings, tiny_corpus, tmp_path / "broken")
     resumed.resume()
-    assert resumed.step == 4
+    assert resumed.run.step == 4
     resumed.train()
     for name in ("checkpoint.safetensors", "model.safetensors"):
         assert same_bits(tmp_path / "whole" / name, tmp_path / "broken" / name)
@@ -144,14 +144,14 @@ def test_time_is_counted_over_all_runs_of_a_training(tiny_corpus, tmp_path):
     Trainer(config(steps=2), tiny_corpus, tmp_path / "run").train()
     resumed = Trainer(config(steps=6), tiny_corpus, tmp_path / "run")
     resumed.resume()
-    resumed.spent = before = Spent(seconds=1000.0, cpu_seconds=2000.0)
+    resumed.run.spent = before = Spent(seconds=1000.0, cpu_seconds=2000.0)
     resumed.train()
-    assert resumed.spent.seconds > before.seconds
-    assert resumed.spent.cpu_seconds > before.cpu_seconds
+    assert resumed.run.spent.seconds > before.seconds
+    assert resumed.run.spent.cpu_seconds > before.cpu_seconds
     assert load_model(tmp_path / "run/model.safetensors").info["cpu_seconds"] >= 2000
     again = Trainer(config(steps=6), tiny_corpus, tmp_path / "run")
     again.resume()
-    assert again.spent == resumed.spent
+    assert again.run.spent == resumed.run.spent
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_afresh(tiny_corpus, tmp_path):
@@ -244,7 +244,7 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(spoil, t
     assert not (tmp_path / "run/model.safetensors").exists()
     resumed = Trainer(config(), tiny_corpus, tmp_path / "run")
     resumed.resume()
-    assert resumed.step == 2
+    assert resumed.run.step == 2
 
 
 @pytest.fixture
