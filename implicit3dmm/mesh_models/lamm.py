@@ -1,0 +1,246 @@
+"""LAMM: locally adaptive morphable models (Tarasiou, Potamias, O'Sullivan, Ploumpis, Zafeiriou, CVPR 2024).
+
+Every region of the head becomes one token by a linear map of its own. An encoder of a few layers gathers the head in an
+identity token, which is the code; a decoder of learnt tokens gives the regions back. Displacements of control points
+change the tokens of their regions, and with them the regions, in the same pass.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from implicit3dmm.errors import InputError
+from implicit3dmm.mesh_models.base import Batch, MeshNetwork, register_network
+from implicit3dmm.mesh_models.region_loss import region_loss
+from implicit3dmm.mesh_models.tokens import MixerLayer, Stack, TransformerLayer
+from implicit3dmm.mesh_models.topology import Topology
+
+
+@dataclass(frozen=True)
+class LAMMLearning:
+    """What the network is taught."""
+
+    task: Literal["heads", "control"] = "heads"
+    """To give heads back, or to follow control points too (the paper's second stage, which starts from the first)."""
+    targets: Literal["schedule", "input", "last"] = "schedule"
+    """Of the layers: the way from the head to the mean and back (Eqns 1 and 2); the head itself at every layer; or the
+    last layer alone is taught."""
+    pairs: Literal["identity", "expression", "both"] = "identity"
+    """What moves the control points: another head, the same subject's expression of its neutral head, or half of the
+    heads each."""
+    least: float = 0.25
+    """Least share of the way from source to target head that a pair goes; the most is all of it."""
+
+    def validate(self) -> None:
+        """Raises InputError on a value out of range."""
+        if not 0 <= self.least <= 1:
+            raise InputError(f"least is {self.least}; give a share from 0 to 1")
+
+
+@dataclass(frozen=True)
+class LAMMConfig:
+    """Sizes; the defaults are the paper's."""
+
+    backbone: Literal["mixer", "transformer"] = "mixer"
+    """What mixes the tokens."""
+    width: int = 512
+    """Of the tokens."""
+    latent_dim: int = 256
+    """Numbers of the code."""
+    encoder_layers: int = 5
+    """Layers of the encoder."""
+    decoder_layers: int = 3
+    """Layers of the decoder."""
+    control_widths: tuple[int, int] = (64, 256)
+    """Hidden widths of the networks that read displacements."""
+    dropout: float = 0.0
+    """Share of the activations that is dropped in training."""
+    learning: LAMMLearning = field(default_factory=LAMMLearning)
+    """What the network is taught."""
+
+    def validate(self) -> None:
+        """Raises InputError on a value out of range."""
+        for name in ("width", "latent_dim", "encoder_layers", "decoder_layers"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if min(self.control_widths) < 1:
+            raise InputError(f"control_widths is {self.control_widths}; expected at least 1 each")
+        if self.width % 2 or (self.backbone == "transformer" and self.width > 64 and self.width % 64):
+            raise InputError(f"width is {self.width}; give an even one, and a multiple of 64 to a transformer above it")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout}; give a share from 0 to below 1")
+
+
+@register_network("lamm", LAMMConfig)
+class LAMM(MeshNetwork):
+    """The auto-encoder with its control networks."""
+
+    def __init__(self, config: LAMMConfig, topology: Topology):
+        super().__init__(config, topology)
+        self.latent_dim = config.latent_dim
+        sizes = [3 * len(region) for region in topology.regions]
+        count, width = len(sizes), config.width
+        self.tokenisers = nn.ModuleList(nn.Linear(size, width) for size in sizes)
+        self.region_embedding = nn.Parameter(torch.randn(count, width))
+        self.identity_token = nn.Parameter(torch.randn(width))
+        self.encoder = Stack(config.encoder_layers, width, lambda: _layer(config, count + 1))
+        self.down = nn.Linear(width, config.latent_dim)
+        self.up = nn.Linear(config.latent_dim, width)
+        self.decoder_tokens = nn.Parameter(torch.randn(count, width))
+        self.decoder = Stack(config.decoder_layers, width, lambda: _layer(config, count + 1))
+        self.heads = nn.ModuleList(nn.Linear(width, size) for size in sizes)
+        steered = np.unique(topology.control_regions).tolist()
+        inner = config.control_widths
+        self.control_nets = nn.ModuleDict(
+            {
+                topology.names[number]: nn.Sequential(
+                    nn.Linear(3 * int((topology.control_regions == number).sum()), inner[0], bias=False),
+                    nn.GELU(),
+                    nn.Linear(inner[0], inner[1], bias=False),
+                    nn.GELU(),
+                    nn.Linear(inner[1], width, bias=False),
+                )
+                for number in steered
+            }
+        )
+        order = np.concatenate(topology.regions)
+        self.register_buffer("_order", torch.from_numpy(order), persistent=False)
+        self.register_buffer("_back", torch.from_numpy(np.argsort(order)), persistent=False)
+        self.register_buffer("_controls", torch.from_numpy(np.asarray(topology.controls, np.int64)), persistent=False)
+        self._sizes = sizes
+
+    def encode(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, "b d"]:
+        """Codes: the identity token after the last layer, reduced."""
+        return self.down(self.encoder(self.tokenised(self.by_region(vertices)))[-1][:, 0])
+
+    def decode(
+        self, codes: Float[Tensor, "b d"], displacements: Float[Tensor, "b c 3"] | None = None
+    ) -> Float[Tensor, "b v 3"]:
+        """Heads of codes, canonical units; only the last layer's vertices are made.
+
+        Args:
+            codes: of the heads.
+            displacements: of the control points from where the code alone has them, canonical units; None and zeros
+                give the same head to the last bit.
+        """
+        tokens = self.decoder(self.decoder_input(codes, displacements))[-1]
+        parts = [head(tokens[:, number]) for number, head in enumerate(self.heads, 1)]
+        merged = torch.cat([part.float() for part in parts], dim=1).unflatten(1, (-1, 3))
+        return merged.index_select(1, self._back).mul_(self.unit).add_(self.mean)
+
+    def losses(self, batch: Batch, *, share: float, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
+        """The multilayer loss of heads, and of heads whose control points are moved (section 3.2).
+
+        A batch's sources are encoded once: what they give back and what moved sources give share the encoder.
+        """
+        learning = self.config.learning
+        source, target = batch.vertices, batch.vertices
+        moving = learning.task == "control"
+        if moving:
+            source, target = _pairs(batch, learning.pairs, generator)
+            way = learning.least + (1 - learning.least) * torch.rand(len(source), 1, 1, generator=generator)
+            target = torch.lerp(source, target, way.to(source))
+        targets = [self.by_region(source)]
+        inside = self.encoder(self.tokenised(targets[0]))
+        codes = self.down(inside[-1][:, 0])
+        states = _scheduled(inside, learning.targets, towards="mean")
+        states += _scheduled(self.decoder(self.decoder_input(codes)), learning.targets, towards="head")
+        named = {"heads": len(states) - 1}
+        if moving:
+            moves = (target - source)[:, self._controls]
+            # Its first state is left out: the displacement is in its tokens already.
+            moved = self.decoder(self.decoder_input(codes, moves))
+            states += [each._replace(moved=True) for each in _scheduled(moved, learning.targets, towards="head")[1:]]
+            named["control"] = len(states) - 1
+            targets.append(self.by_region(target))
+        total, missed = self._layer_losses(states, targets)
+        last = {name: missed[number] * self.unit for name, number in named.items()}
+        return last | {"total": total}
+
+    def by_region(self, vertices: Float[Tensor, "b v 3"]) -> list[Float[Tensor, "b c"]]:
+        """Coordinates of each region, normalised."""
+        return list(self.normalised(vertices).index_select(1, self._order).flatten(1).split(self._sizes, dim=1))
+
+    def tokenised(self, regions: list[Float[Tensor, "b c"]]) -> Float[Tensor, "b k+1 d"]:
+        """The identity token, then one of each region."""
+        tokens = [tokeniser(part) for tokeniser, part in zip(self.tokenisers, regions, strict=True)]
+        embedded = torch.stack(tokens, dim=1) + self.region_embedding
+        return torch.cat([self.identity_token.expand(len(embedded), 1, -1), embedded], dim=1)
+
+    def decoder_input(
+        self, codes: Float[Tensor, "b d"], displacements: Float[Tensor, "b c 3"] | None = None
+    ) -> Float[Tensor, "b k+1 d"]:
+        """The code, then a learnt token of each region with what its control points add."""
+        tokens = self.decoder_tokens
+        if displacements is not None:
+            moves = displacements / self.unit
+            added = codes.new_zeros(len(codes), *tokens.shape)
+            for name, net in self.control_nets.items():
+                number = self.topology.region(name)
+                added[:, number] = net(moves[:, self.topology.control_regions == number].flatten(1))
+            tokens = tokens + added
+        return torch.cat([self.up(codes)[:, None], tokens.expand(len(codes), -1, -1)], dim=1)
+
+    def _layer_losses(
+        self, states: list["_State"], targets: list[list[Float[Tensor, "b c"]]]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " s"]]:
+        """Sum over states of their mean absolute error, region by region, and the error of each; the network's units.
+
+        Args:
+            states: of the tokens.
+            targets: regions of the sources, and of the heads that their control points were moved to.
+        """
+        tokens = torch.stack([state.tokens for state in states])
+        factors = [state.factor for state in states]
+        share = 1 / (tokens.shape[1] * sum(self._sizes))
+        total, missed = 0.0, tokens.new_zeros(len(states))
+        for number, (head, *own) in enumerate(zip(self.heads, *targets, strict=True), 1):
+            wanted = [own[state.moved] for state in states]
+            loss, each = region_loss(tokens[:, :, number], head.weight, head.bias, wanted, factors, share)
+            total = total + loss
+            missed += each
+        return total, missed
+
+
+class _State(NamedTuple):
+    """Tokens of some heads after a layer, and what they should decode to."""
+
+    tokens: Float[Tensor, "b k+1 d"]
+    factor: float
+    """Of the head's deviation from the mean."""
+    moved: bool = False
+    """Whether the head is the one that the control points were moved to."""
+
+
+def _scheduled(
+    states: list[Float[Tensor, "b k+1 d"]], targets: str, *, towards: Literal["mean", "head"]
+) -> list[_State]:
+    """What the layers of one stack should decode to (Eqns 1 and 2)."""
+    last = len(states) - 1
+    if targets == "last":
+        return [_State(states[-1], 1.0)] if towards == "head" else []
+    way = [number / last for number in range(last + 1)]
+    factors = [1.0] * (last + 1) if targets == "input" else way if towards == "head" else way[::-1]
+    return list(map(_State, states, factors))
+
+
+def _pairs(batch: Batch, kind: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Source and target heads of a batch."""
+    count = len(batch.vertices)
+    others = batch.vertices[torch.randperm(count, generator=generator).to(batch.vertices.device)]
+    if kind == "identity":
+        return batch.vertices, others
+    if kind == "expression":
+        return batch.rest, batch.vertices
+    half = (torch.arange(count, device=batch.vertices.device) < count // 2)[:, None, None]
+    return torch.where(half, batch.vertices, batch.rest), torch.where(half, others, batch.vertices)
+
+
+def _layer(config: LAMMConfig, tokens: int) -> nn.Module:
+    if config.backbone == "mixer":
+        return MixerLayer(tokens, config.width, config.dropout)
+    return TransformerLayer(config.width, config.dropout)
