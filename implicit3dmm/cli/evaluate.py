@@ -298,6 +298,36 @@ def locality(
     return _show(out)
 
 
+def compare(
+    corpus: str, out: Path, models: TheModels = Models(), heads: TheHeads = Heads(heads=20), points: int = 10000
+) -> int:
+    """Everything in one table: fields from loose points, principal components from points and from vertices, networks
+    of registered heads from vertices; errors, sizes, times and memory.
+
+    Args:
+        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as registered).
+        out: Folder for summary.md, summary.json and a folder of each model.
+        models: What is compared; --steps is not for this protocol.
+        heads: Whose surfaces are measured; distances of vertices are taken over the whole split.
+        points: Points of each scan.
+    """
+    from implicit3dmm.data.corpus import open_heads
+    from implicit3dmm.evaluation.compare import compare as evaluate_compare
+
+    source = open_heads(corpus)
+    with _results(out, keeps="*/*/results.jsonl"):
+        evaluate_compare(
+            source,
+            models.model,
+            folder=out,
+            held_out=heads.held_out(),
+            points=points,
+            resolution=models.resolution,
+            progress=progress("compare"),
+        )
+    return _show(out)
+
+
 PROTOCOLS = {
     "reconstruction": reconstruction,
     "noise": noise,
@@ -308,6 +338,7 @@ PROTOCOLS = {
     "expressions": expressions,
     "registration": registration,
     "locality": locality,
+    "compare": compare,
 }
 
 Protocol = Union[tuple(Annotated[Any, subcommand(name, constructor=run)] for name, run in PROTOCOLS.items())]  # noqa: UP007

@@ -55,7 +55,7 @@ class RegisteredHeads:
         years = []
         for row, head in enumerate(generate(recipe, numbers)):
             vertices[row] = head.vertices
-            years.append(head.person.about.get("age"))
+            years.append(head.person.about.get("years"))
         rank = np.repeat(np.arange(len(numbers)), len(names))
         expression = [UNKNOWN if name not in recipe.expressions else number for number, name in enumerate(names)]
         labels = {"identity": rank, "expression": np.tile(expression, len(numbers))}

@@ -49,8 +49,11 @@ class LAMMConfig:
     """What mixes the tokens."""
     width: int = 512
     """Of the tokens."""
+    rank: int = 0
+    """Of the linear maps between a region's coordinates and its token, whose weights are nearly all there are; 0 leaves
+    them whole, as in the paper."""
     latent_dim: int = 256
-    """Numbers of the code."""
+    """Numbers of the code; more than `width` say no more."""
     encoder_layers: int = 5
     """Layers of the encoder."""
     decoder_layers: int = 3
@@ -67,6 +70,8 @@ class LAMMConfig:
         for name in ("width", "latent_dim", "encoder_layers", "decoder_layers"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.rank < 0:
+            raise InputError(f"rank is {self.rank}; expected at least 0")
         if min(self.control_widths) < 1:
             raise InputError(f"control_widths is {self.control_widths}; expected at least 1 each")
         if self.width % 2 or (self.backbone == "transformer" and self.width > 64 and self.width % 64):
@@ -84,7 +89,9 @@ class LAMM(MeshNetwork):
         self.latent_dim = config.latent_dim
         sizes = [3 * len(region) for region in topology.regions]
         count, width = len(sizes), config.width
-        self.tokenisers = nn.ModuleList(nn.Linear(size, width) for size in sizes)
+        inner = config.rank or width
+        self.tokenisers = nn.ModuleList(nn.Linear(size, inner) for size in sizes)
+        self.widened = nn.ModuleList(nn.Linear(inner, width) if config.rank else nn.Identity() for _ in sizes)
         self.region_embedding = nn.Parameter(torch.randn(count, width))
         self.identity_token = nn.Parameter(torch.randn(width))
         self.encoder = Stack(config.encoder_layers, width, lambda: _layer(config, count + 1))
@@ -92,17 +99,18 @@ class LAMM(MeshNetwork):
         self.up = nn.Linear(config.latent_dim, width)
         self.decoder_tokens = nn.Parameter(torch.randn(count, width))
         self.decoder = Stack(config.decoder_layers, width, lambda: _layer(config, count + 1))
-        self.heads = nn.ModuleList(nn.Linear(width, size) for size in sizes)
+        self.narrowed = nn.ModuleList(nn.Linear(width, inner) if config.rank else nn.Identity() for _ in sizes)
+        self.heads = nn.ModuleList(nn.Linear(inner, size) for size in sizes)
         steered = np.unique(topology.control_regions).tolist()
-        inner = config.control_widths
+        first, second = config.control_widths
         self.control_nets = nn.ModuleDict(
             {
                 topology.names[number]: nn.Sequential(
-                    nn.Linear(3 * int((topology.control_regions == number).sum()), inner[0], bias=False),
+                    nn.Linear(3 * int((topology.control_regions == number).sum()), first, bias=False),
                     nn.GELU(),
-                    nn.Linear(inner[0], inner[1], bias=False),
+                    nn.Linear(first, second, bias=False),
                     nn.GELU(),
-                    nn.Linear(inner[1], width, bias=False),
+                    nn.Linear(second, width, bias=False),
                 )
                 for number in steered
             }
@@ -128,8 +136,9 @@ class LAMM(MeshNetwork):
                 give the same head to the last bit.
         """
         tokens = self.decoder(self.decoder_input(codes, displacements))[-1]
-        parts = [head(tokens[:, number]) for number, head in enumerate(self.heads, 1)]
-        merged = torch.cat([part.float() for part in parts], dim=1).unflatten(1, (-1, 3))
+        outlets = zip(self.narrowed, self.heads, strict=True)
+        parts = [head(narrow(tokens[:, number])) for number, (narrow, head) in enumerate(outlets, 1)]
+        merged = torch.cat(parts, dim=1).unflatten(1, (-1, 3))
         return merged.index_select(1, self._back).mul_(self.unit).add_(self.mean)
 
     def losses(self, batch: Batch, *, share: float, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
@@ -152,9 +161,10 @@ class LAMM(MeshNetwork):
         named = {"heads": len(states) - 1}
         if moving:
             moves = (target - source)[:, self._controls]
-            # Its first state is left out: the displacement is in its tokens already.
             moved = self.decoder(self.decoder_input(codes, moves))
-            states += [each._replace(moved=True) for each in _scheduled(moved, learning.targets, towards="head")[1:]]
+            taught = _scheduled(moved, learning.targets, towards="head")
+            # The first state is left out: the displacement is in its tokens already.
+            states += [state._replace(moved=True) for state in taught if state.tokens is not moved[0]]
             named["control"] = len(states) - 1
             targets.append(self.by_region(target))
         total, missed = self._layer_losses(states, targets)
@@ -167,7 +177,8 @@ class LAMM(MeshNetwork):
 
     def tokenised(self, regions: list[Float[Tensor, "b c"]]) -> Float[Tensor, "b k+1 d"]:
         """The identity token, then one of each region."""
-        tokens = [tokeniser(part) for tokeniser, part in zip(self.tokenisers, regions, strict=True)]
+        inlets = zip(self.tokenisers, self.widened, regions, strict=True)
+        tokens = [widen(tokeniser(part)) for tokeniser, widen, part in inlets]
         embedded = torch.stack(tokens, dim=1) + self.region_embedding
         return torch.cat([self.identity_token.expand(len(embedded), 1, -1), embedded], dim=1)
 
@@ -198,9 +209,9 @@ class LAMM(MeshNetwork):
         factors = [state.factor for state in states]
         share = 1 / (tokens.shape[1] * sum(self._sizes))
         total, missed = 0.0, tokens.new_zeros(len(states))
-        for number, (head, *own) in enumerate(zip(self.heads, *targets, strict=True), 1):
+        for number, (narrow, head, *own) in enumerate(zip(self.narrowed, self.heads, *targets, strict=True), 1):
             wanted = [own[state.moved] for state in states]
-            loss, each = region_loss(tokens[:, :, number], head.weight, head.bias, wanted, factors, share)
+            loss, each = region_loss(narrow(tokens[:, :, number]), head.weight, head.bias, wanted, factors, share)
             total = total + loss
             missed += each
         return total, missed

@@ -1,17 +1,19 @@
 """Principal components of registered heads: the linear model that every other has to be better than."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from scipy.linalg import cho_factor, cho_solve
 
 from implicit3dmm.config import to_mapping
 from implicit3dmm.data.axes import gram_axes, neutral_vertices
 from implicit3dmm.data.heads import Heads
+from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.mesh_models.weights import read_arrays, read_header, write_weights
@@ -19,6 +21,9 @@ from implicit3dmm.models import FRAME
 
 FORMAT = "implicit3dmm-pca"
 FORMAT_VERSION = 1
+Shows = Literal["neutral", "all", "additive"]
+"""Which heads a model is made of."""
+
 ARRAYS = ("mean", "components", "deviations", "triangles", "cap", "regions")
 
 
@@ -32,7 +37,7 @@ class PCAModel:
     mean: Float[np.ndarray, "v 3"]
     """Canonical units."""
     components: Float[np.ndarray, "k v 3"]
-    """Orthonormal over the 3 v coordinates, by falling spread."""
+    """Orthonormal over the 3 v coordinates, by falling spread; an additive model has two such sets in turn."""
     deviations: Float[np.ndarray, " k"]
     """Standard deviation of the heads along each component, canonical units of the 3 v space."""
     triangles: Int[np.ndarray, "t 3"]
@@ -44,44 +49,68 @@ class PCAModel:
     """Name, licence, corpus recipe, number of heads and share of their variance, as written in the file."""
 
     @classmethod
-    def of(cls, heads: Heads, *, components: int, split: str = "train", name: str = "pca") -> "PCAModel":
-        """The exact components of neutral heads, in metric coordinates (no coordinate is standardised).
+    def of(
+        cls,
+        heads: Heads,
+        *,
+        components: int,
+        split: str = "train",
+        name: str = "pca",
+        shows: Shows = "neutral",
+        expression_components: int = 0,
+    ) -> "PCAModel":
+        """The exact components of heads, in metric coordinates (no coordinate is standardised).
 
         Args:
             heads: a corpus or a recipe; no samples are read.
             components: how many are kept, less than the number of heads.
             split: whose heads.
             name: of the model.
+            shows: which heads: those at rest, all records alike, or those at rest and, by components of their own, what
+                expressions add to them (the additive model of Blanz and Vetter's kind).
+            expression_components: number of the latter.
 
         Raises:
-            InputError: the split has too few heads for so many components.
+            InputError: the split has too few heads for so many components, or the numbers do not go together.
         """
-        subjects = heads.subjects(split)
-        count = len(subjects)
+        if (shows == "additive") != (expression_components > 0):
+            raise InputError(
+                f"{expression_components} expression components of a model that shows {shows} heads; give some to an "
+                "additive model, and to no other"
+            )
+        rows, moved = _rows(heads, split, shows)
+        count = len(rows)
         if not 1 <= components < count:
             raise InputError(
                 f"{components} components asked of {count} {split} heads; fewer than heads were expected; ask for "
                 "fewer, or give a corpus with more heads"
             )
-        rows = neutral_vertices(heads, subjects)
+        if expression_components > len(moved):
+            raise InputError(
+                f"{expression_components} expression components asked of {len(moved)} {split} heads that move; ask for "
+                "fewer, or give a corpus with more expressions"
+            )
         mean = rows.mean(0, dtype=np.float64).astype(np.float32)
         rows -= mean
-        left, spread = gram_axes(rows)
-        # Rounding must not be taken for shape: unlike the Gram matrix, the axes are scaled by the spread's inverse.
-        rank = min(components, int((spread > spread[0] * np.finfo(np.float32).eps).sum()))
-        axes = (left[:, :rank] / spread[:rank]).T.astype(np.float32) @ rows
+        axes, spread, share = _axes(rows, components)
+        deviations = spread / np.sqrt(count - 1)
+        if expression_components:
+            added, strength, _ = _axes(moved, expression_components)
+            axes = np.concatenate([axes, added])
+            deviations = np.concatenate([deviations, strength / np.sqrt(len(moved))])
         template = heads.source.template
         info = {
             "name": name,
             "licence": f"weights: MIT; made from {heads.recipe.source}: {heads.source.licence}",
             "recipe": to_mapping(heads.recipe),
-            "heads": count,
-            "variance_share": float(np.square(spread[:rank]).sum() / np.square(spread).sum()),
+            "heads": count + len(moved),
+            "shows": shows,
+            "variance_share": share,
         }
         return cls(
             mean=mean.reshape(-1, 3),
-            components=axes.reshape(rank, -1, 3),
-            deviations=(spread[:rank] / np.sqrt(count - 1)).astype(np.float32),
+            components=axes.reshape(len(axes), -1, 3),
+            deviations=deviations.astype(np.float32),
             triangles=template.triangles,
             cap=template.cap,
             regions=template.regions,
@@ -131,7 +160,13 @@ class PCAModel:
                 f"vertices of shape {vertices.shape} given; {self.name} has {self.mean.shape}; give a head of the "
                 f"source {self.info['recipe']['source']}"
             )
-        return (self.basis.T @ (vertices - self.mean).ravel()) / np.square(self.deviations)
+        return self._solve(self.basis.T @ (vertices - self.mean).ravel())
+
+    @cached_property
+    def _solve(self) -> Callable[[Float[np.ndarray, " k"]], Float[np.ndarray, " k"]]:
+        """Solves the normal equations, which are diagonal but for an additive model."""
+        factor = cho_factor(self.basis.T.astype(np.float64) @ self.basis)
+        return partial(cho_solve, factor)
 
     def sample(self, count: int, *, temperature: float = 1.0, rng: np.random.Generator) -> Float[np.ndarray, "n k"]:
         """Draws coefficients; `temperature` scales the standard deviations (0 gives the mean, 1 the heads' spread)."""
@@ -146,6 +181,30 @@ class PCAModel:
         if not 1 <= count <= len(self.deviations):
             raise InputError(f"{count} components asked for; {self.name} has {len(self.deviations)}; give 1 to these")
         return replace(self, components=self.components[:count], deviations=self.deviations[:count])
+
+
+def _rows(heads: Heads, split: str, shows: Shows) -> tuple[Float[np.ndarray, "s c"], Float[np.ndarray, "m c"]]:
+    """Coordinates of the heads that a model shows, and what expressions add where that is told apart."""
+    if shows == "neutral":
+        rows = neutral_vertices(heads, heads.subjects(split))
+        return rows, rows[:0]
+    registered = RegisteredHeads.of(heads, split)
+    rows = registered.vertices.reshape(len(registered), -1)
+    if shows == "all":
+        return rows, rows[:0]
+    still = registered.rest == np.arange(len(registered))
+    return rows[still], (rows - rows[registered.rest])[~still]
+
+
+def _axes(
+    rows: Float[np.ndarray, "s c"], count: int
+) -> tuple[Float[np.ndarray, "k c"], Float[np.ndarray, " k"], float]:
+    """At most `count` principal axes, their singular values and the share of the squares that they hold."""
+    left, spread = gram_axes(rows)
+    # Rounding must not be taken for shape: unlike the Gram matrix, the axes are scaled by the spread's inverse.
+    rank = min(count, int((spread > spread[0] * np.finfo(np.float32).eps).sum()))
+    axes = (left[:, :rank] / spread[:rank]).T.astype(np.float32) @ rows
+    return axes, spread[:rank], float(np.square(spread[:rank]).sum() / np.square(spread).sum())
 
 
 def save_pca(path: str | Path, model: PCAModel) -> None:

@@ -142,8 +142,8 @@ class Topology:
         """
         if vertices.shape[-2:] != (self.size, 3):
             raise InputError(
-                f"{what} has vertices of shape {vertices.shape[-2:]}; the model has ({self.size}, 3); register it first "
-                "('implicit3dmm register')"
+                f"{what} has vertices of shape {vertices.shape[-2:]}; the model has ({self.size}, 3); register "
+                "it first ('implicit3dmm register')"
             )
 
 

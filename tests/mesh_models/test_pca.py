@@ -6,6 +6,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from implicit3dmm.data.heads import Heads
+from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.errors import InputError
 from implicit3dmm.mesh_models.pca import ARRAYS, PCAModel, is_pca_file, load_pca, save_pca
 from implicit3dmm.mesh_models.weights import write_weights
@@ -151,3 +152,39 @@ class TestFiles:
     def test_a_header_that_is_no_mapping_is_foreign(self, tmp_path):
         save_file({"a": np.zeros(2)}, tmp_path / "list", {"implicit3dmm": json.dumps([1])})
         assert not is_pca_file(tmp_path / "list")
+
+
+@pytest.fixture(scope="module")
+def faces() -> Heads:
+    """Heads under three expressions."""
+    recipe = Recipe(seed=8, train=8, validation=1, expressions=("neutral", "smile", "mouth_open"))
+    return Heads(recipe, name="faces")
+
+
+class TestExpressions:
+    def test_a_model_of_all_records_gives_each_of_them_back(self, faces):
+        model = PCAModel.of(faces, components=23, shows="all")
+        for record in (1, 5):
+            vertices = faces.head(record).vertices
+            assert np.abs(model.vertices(model.project(vertices)) - vertices).max() < 2e-5
+        assert model.info["heads"] == 24
+
+    def test_an_additive_model_moves_people_and_expressions_by_components_of_their_own(self, faces):
+        model = PCAModel.of(faces, components=7, shows="additive", expression_components=16)
+        assert model.components.shape == (23, 14642, 3)
+        head = faces.head(4)
+        found = model.project(head.vertices)
+        assert np.abs(model.vertices(found) - head.vertices).max() < 2e-5
+        at_rest = model.project(head.neutral)
+        assert np.abs(model.vertices(at_rest[:7]) - head.neutral).max() < 2e-5
+        only = model.components[7:].reshape(16, -1).T
+        moved = (head.vertices - head.neutral).ravel()
+        assert np.abs(only @ (only.T @ moved) - moved).max() < 2e-5
+
+    def test_numbers_that_do_not_go_together_are_refused(self, faces):
+        with pytest.raises(InputError, match="0 expression components of a model that shows additive heads; give some"):
+            PCAModel.of(faces, components=3, shows="additive")
+        with pytest.raises(
+            InputError, match="17 expression components asked of 16 train heads that move; ask for fewer"
+        ):
+            PCAModel.of(faces, components=3, shows="additive", expression_components=17)
