@@ -277,8 +277,8 @@ def _to_markdown(table: Sequence[Compared], heads: Heads, held_out: HeldOut, poi
     return (
         f"Heads of {heads.name}, {held_out.split} split. *Vertices*: mean distance of a head's vertices to their true"
         f" places over {everyone} heads, above the neck and in the face, mm of the average adult, for models that are"
-        f" given them in correspondence. *Surface*: the protocols' surface error over {some} heads, above the neck and in"
-        f" the face, the subject's mm; rows that read points were given {points:,} loose ones in an unknown pose and"
+        f" given them in correspondence. *Surface*: the protocols' surface error over {some} heads, above the neck and"
+        f" in the face, the subject's mm; rows that read points were given {points:,} loose ones in an unknown pose and"
         " unit. ± half-widths of 95 % intervals over subjects. *Decode* is from the code to the mesh; *peak* memory is"
         f" the whole process's, program included.\n\n{markdown_table(header, lines, left=3)}"
     )
