@@ -230,6 +230,72 @@ def transfer(
         return _save(out, model, before, [field], about, output)
 
 
+def drag(
+    head: Head,
+    /,
+    out: Path,
+    move: tuple[str, ...] = (),
+    towards: Path | None = None,
+    part: tuple[str, ...] = (),
+    draw: int = 0,
+    temperature: float = 1.0,
+    seed: int = 0,
+    model: str = "lamm",
+) -> int:
+    """Moves control points of a registered head, and with them its regions, by LAMM.
+
+    Points move by hand (--move), to where another head's part has them (--towards, --part), or at random (--draw,
+    --part). The head is a mesh in the template's topology, such as 'implicit3dmm register' writes.
+
+    Args:
+        head: Registered mesh.
+        out: Folder for meshes, picture and report.
+        move: Displacements in mm to the subject's left, up and out of the face, such as nose=0,0,5, which moves all
+            control points of the nose, or mouth/2=0,-3,0, which moves one.
+        towards: Registered mesh whose parts are taken.
+        part: Regions that are taken or drawn, such as nose.
+        draw: How many heads to draw.
+        temperature: Standard deviations of the draws are scaled by it.
+        seed: Seed of the draws.
+        model: Released LAMM or weights file.
+    """
+    from implicit3dmm.editing.dragging import drag as drag_points
+    from implicit3dmm.editing.dragging import drawn_moves, named_moves, open_registered, steerable
+    from implicit3dmm.editing.files import save_meshes
+    from implicit3dmm.errors import InputError
+    from implicit3dmm.heads.frame import UNIT_MM
+    from implicit3dmm.mesh_models.base import load_network
+    from implicit3dmm.mesh_models.control import moves_towards
+    from implicit3dmm.models import released_models
+
+    if (bool(move), towards is not None, draw > 0).count(True) != 1 or bool(part) == bool(move):
+        raise InputError("give either --move, or --towards with --part, or --draw with --part")
+    loaded = load_network(released_models().get(model, Path(model)))
+    steerable(loaded)
+    opened = open_registered(head, loaded)
+    about: dict[str, Any] = {"edit": "drag", "model": loaded.name, "head": str(head), "warnings": []}
+    if move:
+        moves = [named_moves(loaded.topology, dict(map(_move, move)))]
+        about["moves"] = move
+    elif towards is not None:
+        donor = open_registered(towards, loaded)
+        moves = [moves_towards(loaded.topology, opened.vertices, donor.vertices, part)]
+        about |= {"towards": str(towards), "parts": part}
+    else:
+        moves = drawn_moves(loaded, part, draw, temperature=temperature, seed=seed)
+        about |= {"parts": part, "temperature": temperature, "seed": seed}
+    with output_folder(out):
+        report = save_meshes(
+            out,
+            opened.mesh(loaded, opened.vertices),
+            [opened.mesh(loaded, drag_points(loaded, opened.vertices, each)) for each in moves],
+            upright=opened.placement.inverse(),
+            mm_per_unit=UNIT_MM / opened.placement.scale,
+            about=about,
+        )
+        return _told(out, report)
+
+
 EDITS = {
     "swap": swap,
     "sample": sample,
@@ -237,6 +303,7 @@ EDITS = {
     "mirror": mirror,
     "express": express,
     "transfer": transfer,
+    "drag": drag,
 }
 
 Choice = Union[tuple(Annotated[Any, subcommand(name, constructor=run)] for name, run in EDITS.items())]  # noqa: UP007
@@ -264,6 +331,17 @@ def _weight(text: str) -> tuple[str, float]:
         raise InputError(f"the weight of {name} is {weight!r}; expected a number, such as {name}=0.8") from None
 
 
+def _move(text: str) -> tuple[str, list[float]]:
+    """A name and three numbers."""
+    from implicit3dmm.errors import InputError
+
+    name, _, numbers = text.partition("=")
+    try:
+        return name, [float(number) for number in numbers.split(",")]
+    except ValueError:
+        raise InputError(f"{text!r} is no move; a name and three numbers in mm, such as nose=0,0,5, expected") from None
+
+
 def _save(
     out: Path,
     model: "HeadModel",
@@ -275,7 +353,10 @@ def _save(
 ) -> int:
     from implicit3dmm.editing.files import save_edits
 
-    report = save_edits(out, model, before, list(edited), about=about, resolution=output.resolution, **shown)
+    return _told(out, save_edits(out, model, before, list(edited), about=about, resolution=output.resolution, **shown))
+
+
+def _told(out: Path, report: dict[str, Any]) -> int:
     for warning in report["warnings"]:
         tell(f"before: {warning}")
     for entry in report["edits"]:

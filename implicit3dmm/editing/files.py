@@ -1,6 +1,6 @@
 """What an edit leaves: meshes, heads to go on from, a picture and a report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from implicit3dmm.evaluation.results import write_json
 from implicit3dmm.fields import ConditionedField
 from implicit3dmm.files import staged_folder
 from implicit3dmm.geometry.mesh import Mesh, write_mesh
+from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.models import HeadModel, save_head
 from implicit3dmm.render import (
     Picture,
@@ -52,17 +53,16 @@ def save_edits(
 ) -> dict[str, Any]:
     """Writes the head before, and each edited one with its displacements: all files or none.
 
-    before.ply; edit_000.ply and so on, whose vertices carry displacement_mm; where the model can be edited
-    edit_000.safetensors, which later edits and `extract` read; picture.png of the first eight; report.json.
+    What `save_meshes` writes, and where the model can be edited edit_000.safetensors and so on, which later edits and
+    `extract` read.
 
     Args:
         folder: where; made if missing.
         model: of the heads.
         before: the head that was edited.
         edited: what came of it.
-        labels: what to call each in the picture.
-        since: for each edited head the number of the one that its displacements count from, -1 for the head before;
-            by default all count from that.
+        labels: as in `save_meshes`.
+        since: as in `save_meshes`.
         about: what was done, for the report.
         resolution: cells along the longest side of the meshes' box.
 
@@ -72,31 +72,84 @@ def save_edits(
     Raises:
         InputError: the folder cannot be written to, or a field has no surface.
     """
-    own, warnings = before.mesh(model, before.field, resolution=resolution)
-    shown, entries = [], []
-    meshes = [own]
-    with staged_folder(folder) as staged:
-        write_mesh(staged / "before.ply", own)
+    (own, warnings), *made = (before.mesh(model, field, resolution=resolution) for field in (before.field, *edited))
+
+    def keep(staged: Path) -> None:
         for number, field in enumerate(edited):
-            mesh, said = before.mesh(model, field, resolution=resolution)
-            meshes.append(mesh)
-            start = meshes[since[number] + 1] if since else own
-            moved = displacement_mm(mesh, start, mm_per_unit=before.mm_per_unit)
+            if field.state is not None:
+                save_head(staged / f"{_name(number)}.safetensors", field, model=model.name)
+
+    return save_meshes(
+        folder,
+        own,
+        [mesh for mesh, _ in made],
+        upright=before.placement.inverse(),
+        mm_per_unit=before.mm_per_unit,
+        labels=labels,
+        since=since,
+        about={"model": model.name, **about, "warnings": warnings},
+        warnings=[said for _, said in made],
+        keep=keep,
+    )
+
+
+def save_meshes(
+    folder: str | Path,
+    before: Mesh,
+    edited: Sequence[Mesh],
+    *,
+    upright: Similarity,
+    mm_per_unit: float,
+    labels: Sequence[str] = (),
+    since: Sequence[int] = (),
+    about: Mapping[str, Any],
+    warnings: Sequence[Sequence[str]] = (),
+    keep: Callable[[Path], None] = lambda staged: None,
+) -> dict[str, Any]:
+    """Writes a head before, and each edited one with its displacements: all files or none.
+
+    before.ply; edit_000.ply and so on, whose vertices carry displacement_mm; picture.png of the first eight;
+    report.json.
+
+    Args:
+        folder: where; made if missing.
+        before: the head, closed, in its own frame.
+        edited: what came of it.
+        upright: from that frame to the canonical one, for the picture.
+        mm_per_unit: millimetres in a unit of the head's frame.
+        labels: what to call each in the picture.
+        since: for each edited head the number of the one that its displacements count from, -1 for the head before;
+            by default all count from that.
+        about: what was done, for the report.
+        warnings: what may be wrong with each.
+        keep: writes more files into the folder.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    shown, entries = [], []
+    with staged_folder(folder) as staged:
+        write_mesh(staged / "before.ply", before)
+        for number, mesh in enumerate(edited):
+            start = [before, *edited][since[number] + 1] if since else before
+            moved = displacement_mm(mesh, start, mm_per_unit=mm_per_unit)
             name = _name(number)
             write_mesh(staged / f"{name}.ply", mesh, scalars={"displacement_mm": moved})
-            if field.state is not None:
-                save_head(staged / f"{name}.safetensors", field, model=model.name)
+            said = list(warnings[number]) if warnings else []
             entries.append({"mesh": f"{name}.ply", "warnings": said} | _describe(moved))
             shown.append(_Shown(mesh, moved))
+        keep(staged)
         report = {
             "implicit3dmm": implicit3dmm.__version__,
-            "model": model.name,
             **about,
-            "mm_per_unit": before.mm_per_unit,
-            "warnings": warnings,
+            "mm_per_unit": mm_per_unit,
             "edits": entries,
         }
-        write_png(staged / "picture.png", _picture(own, shown, labels or [_name(k) for k in range(len(shown))], before))
+        labels = labels or [_name(number) for number in range(len(shown))]
+        write_png(staged / "picture.png", _picture(before, shown, labels, upright))
         write_json(staged / "report.json", report)
     return report
 
@@ -114,9 +167,8 @@ def _describe(moved: np.ndarray) -> dict[str, float]:
     }
 
 
-def _picture(own: Mesh, shown: Sequence[_Shown], labels: Sequence[str], before: EditableHead) -> Picture:
+def _picture(own: Mesh, shown: Sequence[_Shown], labels: Sequence[str], upright: Similarity) -> Picture:
     """The head before and after, and where it changed; a column each."""
-    upright = before.placement.inverse()
     largest = max(float(np.percentile(np.abs(each.displacement_mm), 99.5)) for each in shown)
     scale = signed_scale(round_limit(max(largest, MOVED_MM)))
     own = own.transformed(upright)

@@ -22,6 +22,8 @@ from implicit3dmm.models import FRAME
 
 FORMAT = "implicit3dmm-mesh-network"
 FORMAT_VERSION = 1
+FINISHED_AT_ONCE = 32
+"""Heads that are encoded at once after a training."""
 TOPOLOGY = ("triangles", "cap", "labels", "controls")
 
 
@@ -53,18 +55,35 @@ class MeshNetwork(nn.Module, ABC):
     latent_dim: int
     """Numbers that describe a head."""
 
-    def __init__(self, config: Any, topology: Topology):
+    def __init__(self, config: Any, topology: Topology, *, latent_dim: int):
         super().__init__()
         self.config = config
         self.topology = topology
+        self.latent_dim = latent_dim
         self.register_buffer("mean", torch.zeros(topology.size, 3))
         self.register_buffer("unit", torch.ones(()))
+        self.register_buffer("code_mean", torch.zeros(latent_dim))
+        self.register_buffer("code_axes", torch.eye(latent_dim))
 
     def see(self, heads: RegisteredHeads) -> None:
         """Learns the mean head and the unit, in which coordinates deviate from it by about 1, before the first step."""
         self.mean.copy_(torch.from_numpy(heads.mean))
         deviation = np.sqrt(np.mean([np.square(row - heads.mean).mean() for row in heads.vertices]))
         self.unit.fill_(float(deviation))
+
+    def finish(self, heads: RegisteredHeads) -> None:
+        """Learns, after the last step, what codes and edits are drawn from; by default the codes' Gaussian."""
+        with torch.no_grad():
+            rows = torch.from_numpy(heads.vertices).to(self.mean.device).split(FINISHED_AT_ONCE)
+            codes = torch.cat([self.encode(part) for part in rows]).double()
+        self.code_mean.copy_(codes.mean(0))
+        variance, axes = torch.linalg.eigh(torch.cov(codes.T))
+        self.code_axes.copy_(axes * variance.clamp_min(0).sqrt())
+
+    def sample(self, count: int, *, temperature: float, generator: torch.Generator) -> Float[Tensor, "n d"]:
+        """Draws codes; `temperature` scales the standard deviations."""
+        drawn = torch.randn(count, self.latent_dim, generator=generator).to(self.code_mean)
+        return self.code_mean + temperature * drawn @ self.code_axes.T
 
     def optimiser(self, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
         """Of all weights: AdamW, unless an architecture has its own."""

@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.mesh_models.base import Batch, MeshNetwork, register_network
+from implicit3dmm.mesh_models.control import move_statistics
 from implicit3dmm.mesh_models.region_loss import region_loss
 from implicit3dmm.mesh_models.tokens import MixerLayer, Stack, TransformerLayer
 from implicit3dmm.mesh_models.topology import Topology
@@ -85,8 +87,7 @@ class LAMM(MeshNetwork):
     """The auto-encoder with its control networks."""
 
     def __init__(self, config: LAMMConfig, topology: Topology):
-        super().__init__(config, topology)
-        self.latent_dim = config.latent_dim
+        super().__init__(config, topology, latent_dim=config.latent_dim)
         sizes = [3 * len(region) for region in topology.regions]
         count, width = len(sizes), config.width
         inner = config.rank or width
@@ -120,6 +121,9 @@ class LAMM(MeshNetwork):
         self.register_buffer("_back", torch.from_numpy(np.argsort(order)), persistent=False)
         self.register_buffer("_controls", torch.from_numpy(np.asarray(topology.controls, np.int64)), persistent=False)
         self._sizes = sizes
+        count = len(topology.controls)
+        self.register_buffer("move_mean", torch.zeros(count, 3))
+        self.register_buffer("move_covariance", torch.zeros(3 * count, 3 * count))
 
     def encode(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, "b d"]:
         """Codes: the identity token after the last layer, reduced."""
@@ -170,6 +174,13 @@ class LAMM(MeshNetwork):
         total, missed = self._layer_losses(states, targets)
         last = {name: missed[number] * self.unit for name, number in named.items()}
         return last | {"total": total}
+
+    def finish(self, heads: RegisteredHeads) -> None:
+        """The Gaussians of codes and of the displacements between people's regions."""
+        super().finish(heads)
+        mean, covariance = move_statistics(self.topology, heads)
+        self.move_mean.copy_(torch.from_numpy(mean))
+        self.move_covariance.copy_(torch.from_numpy(covariance))
 
     def by_region(self, vertices: Float[Tensor, "b v 3"]) -> list[Float[Tensor, "b c"]]:
         """Coordinates of each region, normalised."""

@@ -113,16 +113,12 @@ class Topology:
         sides = np.sort(self.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
         return np.unique(sides, axis=0)
 
-    def rim(self, name: str) -> Int[np.ndarray, " n"]:
-        """The vertices of a region that an edge joins to another region.
-
-        Raises:
-            InputError: there is no such region.
-        """
-        number = self.region(name)
+    @cached_property
+    def rims(self) -> tuple[Int[np.ndarray, " n"], ...]:
+        """The vertices of each region that an edge joins to another one."""
         ends = self.labels[self.edges]
-        across = self.edges[ends[:, 0] != ends[:, 1]].ravel()
-        return np.unique(across[self.labels[across] == number])
+        across = np.unique(self.edges[ends[:, 0] != ends[:, 1]])
+        return tuple(across[self.labels[across] == number] for number in range(len(self.names)))
 
     def region(self, name: str) -> int:
         """Place of a region in `names`.

@@ -140,6 +140,7 @@ class MeshTrainer:
             InputError: a loss stopped being finite; the message names the step, and the last checkpoint stays.
         """
         self.run.go(self.network, self.optimiser, self._step, progress=progress)
+        self.network.finish(self.data)
         model = self.model()
         save_network(self.run.folder / "model.safetensors", model, half=self.config.training.half)
         return model

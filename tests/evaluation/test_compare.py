@@ -77,9 +77,9 @@ def test_a_run_goes_on_and_other_settings_are_refused(heads, files, table):
 
 
 def test_models_of_one_name_and_foreign_files_are_refused(heads, files, tmp_path):
+    twin = tmp_path / "pca.safetensors"
+    twin.write_bytes(files[0].read_bytes())
     with pytest.raises(InputError, match="models called pca, pca given; give models of different names"):
-        twin = tmp_path / "pca.safetensors"
-        twin.write_bytes(files[0].read_bytes())
         compare(heads, [str(files[0]), str(twin)], folder=tmp_path / "out", held_out=HeldOut())
     assert is_reference(files[0])
     assert is_reference(files[1])

@@ -27,8 +27,7 @@ def test_control_points_are_listed_region_by_region():
 
 
 def test_a_rim_is_what_an_edge_joins_to_another_region():
-    assert strip().rim("right").tolist() == [1, 2]
-    assert strip().rim("left").tolist() == [3, 4]
+    assert [rim.tolist() for rim in strip().rims] == [[1, 2], [3, 4]]
     assert len(strip().edges) == 9
 
 
@@ -64,7 +63,7 @@ def test_a_head_of_another_topology_is_refused():
     with pytest.raises(InputError, match=r"the head has vertices of shape \(7, 3\); the model has \(6, 3\); register"):
         strip().check(np.zeros((7, 3)), what="the head")
     with pytest.raises(InputError, match="no region 'top'; there are right, left"):
-        strip().rim("top")
+        strip().region("top")
 
 
 def test_a_head_has_its_regions_and_control_points_spread_over_each():
