@@ -328,6 +328,44 @@ def compare(
     return _show(out)
 
 
+def control(
+    corpus: str,
+    out: Path,
+    model: tuple[str, ...] = ("lamm",),
+    regions: tuple[str, ...] = ("nose", "mouth", "eye_L", "ear_L", "chin"),
+    split: Split = "test",
+    subjects: int | None = None,
+) -> int:
+    """Control points of registered heads moved to where other heads have them, and how local edits of regions are.
+
+    Args:
+        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as registered).
+        out: Folder for summary.md and summary.json.
+        model: Released networks of registered heads or weights files: lamm, sdvae.
+        regions: Regions that are edited, one at a time.
+        split: Which of the corpus's heads.
+        subjects: Only the first so many people.
+    """
+    from implicit3dmm.data.corpus import open_heads
+    from implicit3dmm.evaluation.control import evaluate_control
+    from implicit3dmm.mesh_models.base import load_network
+    from implicit3dmm.models import released_models
+
+    models = [load_network(released_models().get(name, Path(name))) for name in model]
+    source = open_heads(corpus)
+    with _results(out, keeps="summary.json"):
+        evaluate_control(
+            source,
+            models,
+            folder=out,
+            split=split,
+            pairs=subjects,
+            regions=regions,
+            progress=progress("control"),
+        )
+    return _show(out)
+
+
 PROTOCOLS = {
     "reconstruction": reconstruction,
     "noise": noise,
@@ -339,6 +377,7 @@ PROTOCOLS = {
     "registration": registration,
     "locality": locality,
     "compare": compare,
+    "control": control,
 }
 
 Protocol = Union[tuple(Annotated[Any, subcommand(name, constructor=run)] for name, run in PROTOCOLS.items())]  # noqa: UP007

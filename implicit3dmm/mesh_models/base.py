@@ -126,6 +126,16 @@ class MeshNetwork(nn.Module, ABC):
     def decode(self, codes: Float[Tensor, "b d"]) -> Float[Tensor, "b v 3"]:
         """Heads of codes, canonical units."""
 
+    def with_region(
+        self, source: Float[Tensor, "b v 3"], donor: Float[Tensor, "b v 3"], name: str
+    ) -> Float[Tensor, "b v 3"]:
+        """What the architecture makes of source heads that get one region of the donors'.
+
+        Raises:
+            InputError: it has no such edit, or there is no such region.
+        """
+        raise InputError(f"{type(self).__name__} has no regions that can be edited one by one; give lamm or sdvae")
+
     def normalised(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, "b v 3"]:
         """Deviations from the mean head in the network's unit."""
         return (vertices - self.mean) / self.unit

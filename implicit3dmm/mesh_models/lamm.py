@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.mesh_models.base import Batch, MeshNetwork, register_network
-from implicit3dmm.mesh_models.control import move_statistics
+from implicit3dmm.mesh_models.control import move_statistics, moves_towards
 from implicit3dmm.mesh_models.region_loss import region_loss
 from implicit3dmm.mesh_models.tokens import MixerLayer, Stack, TransformerLayer
 from implicit3dmm.mesh_models.topology import Topology
@@ -181,6 +181,15 @@ class LAMM(MeshNetwork):
         mean, covariance = move_statistics(self.topology, heads)
         self.move_mean.copy_(torch.from_numpy(mean))
         self.move_covariance.copy_(torch.from_numpy(covariance))
+
+    def with_region(
+        self, source: Float[Tensor, "b v 3"], donor: Float[Tensor, "b v 3"], name: str
+    ) -> Float[Tensor, "b v 3"]:
+        """The region's control points go to where the donor's region, rigidly placed, has them."""
+        moves = [
+            moves_towards(self.topology, *pair, [name]) for pair in zip(source.numpy(), donor.numpy(), strict=True)
+        ]
+        return self.decode(self.encode(source), torch.from_numpy(np.stack(moves)).to(source))
 
     def by_region(self, vertices: Float[Tensor, "b v 3"]) -> list[Float[Tensor, "b c"]]:
         """Coordinates of each region, normalised."""
