@@ -6,14 +6,15 @@ Judge processor-seconds and ratios: wall times depend on what else the machine d
 alternating the two sides and taking each side's median.
 """
 
+import dataclasses
 import os
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -28,19 +29,25 @@ from implicit3dmm.data.sources import open_source
 from implicit3dmm.evaluation.methods import FieldMethod, open_method
 from implicit3dmm.extraction import CHUNK, extract
 from implicit3dmm.fields import ConditionedField, Field, build_field
+from implicit3dmm.fields.base import StageErrors
 from implicit3dmm.fitting import fit
 from implicit3dmm.geometry.distance import distance_to_surface
 from implicit3dmm.geometry.isosurface import Extraction
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.sampling import sample_surface
-from implicit3dmm.latents import Codes
+from implicit3dmm.latents import Codes, LatentBank
 from implicit3dmm.models import HeadModel, load_model
 from implicit3dmm.resources import config_folder
 from implicit3dmm.training import RunConfig
+from implicit3dmm.training.gradients import GradientWorkers
+from implicit3dmm.training.objective import Objective
 
 SEED = 2026
 TWIN_CHUNK = 64
 """Points that the cascade's twin conditions for at once."""
+SHAPES = 16
+POINTS = (192, 256)
+"""Shapes of a training step, surface and distance points of each: those of configs/parts_cascade/base.yaml."""
 TEST_HEADS = 1016
 """First test subject of configs/corpora/base.yaml."""
 
@@ -61,7 +68,8 @@ def main(
         threads: Torch threads.
         repeats: Measurements of each kind; the median is printed.
         narrow_band: Compare narrow-band with dense extraction on 20 heads at 128 cells and 3 at 256 (many minutes).
-        cascade: Training of the parts cascade's configs alone: hyper-networks once a shape against once a chunk.
+        cascade: Training steps of the parts cascade's configs alone, shared out among as many workers as `threads`:
+            hyper-networks once a shape against once a chunk.
         rows: Fit and mesh times of these models alone: fields and linear ones.
         stage: Run one stage alone in this process; by default each gets a process of its own, so that its peak memory
             is its own.
@@ -180,25 +188,71 @@ def training_step(model: HeadModel, repeats: int) -> None:
 
 
 def train_cascades(_: HeadModel, repeats: int) -> None:
-    """Forward and backward of the distance loss, 16 shapes x 512 points: conditioned once, or anew for each chunk."""
-    points = torch.from_numpy(np.random.default_rng(SEED).uniform(-0.6, 0.6, (16, 512, 3))).float()
+    """The gradient of a training step of base.yaml's size, by as many workers as there are threads.
+
+    Conditioned once a shape, as in training, or anew for each chunk of points whose distance is asked.
+    """
+    threads = torch.get_num_threads()
     for name in ("base", "imface", "paper"):
-        field = build_field(load_config(RunConfig, config_folder() / "parts_cascade" / f"{name}.yaml").field)
-        codes = {spec.name: spec.init_std * torch.randn(16, spec.dim) for spec in field.latent_specs}
-
-        def once(field: Field = field, codes: Codes = codes) -> None:
-            field.condition(codes).sdf(points).abs().mean().backward()
-
-        def every_chunk(field: Field = field, codes: Codes = codes) -> None:
-            for part in points.split(TWIN_CHUNK, dim=1):
-                field.condition(codes).sdf(part).abs().mean().backward()
-
-        own, twin = alternate(once, every_chunk, repeats)
-        size = sum(parameter.numel() for parameter in field.parameters()) / 1e6
+        run = load_config(RunConfig, config_folder() / "parts_cascade" / f"{name}.yaml")
+        field = build_field(run.field)
+        bank = LatentBank(field.latent_specs, torch.arange(SHAPES), torch.Generator().manual_seed(SEED))
+        step = dataclasses.replace(run.training, gradient_points=32, shapes=SHAPES, workers=threads)
+        once, every = (GradientWorkers(Objective(each, bank, step), threads) for each in (field, EveryChunk(field)))
+        batch = training_batch()
+        own, twin = alternate(partial(once, *batch), partial(every, *batch), repeats, clock=both_clocks)
+        points, size = SHAPES * sum(POINTS), sum(parameter.numel() for parameter in field.parameters()) / 1e6
         print(
-            f"parts_cascade/{name}, {size:.1f} million weights: {8192 / own:,.0f} points a processor-second, "
-            f"conditioned for each chunk of {TWIN_CHUNK} {8192 / twin:,.0f}: {twin / own:.1f} times"
+            f"parts_cascade/{name}, {size:.1f} million weights, {threads} workers: "
+            f"{points / own[0]:,.0f} points a second ({points / own[1]:,.0f} a processor-second), "
+            f"conditioned for each chunk of {TWIN_CHUNK} {points / twin[0]:,.0f} ({points / twin[1]:,.0f}): "
+            f"{twin[0] / own[0]:.1f} times ({twin[1] / own[1]:.1f})"
         )
+
+
+class EveryChunk(Field):
+    """A field that is conditioned anew for each chunk of points: the twin of one that is conditioned once."""
+
+    def __init__(self, field: Field):
+        super().__init__()
+        self.field = field
+        self.latent_specs = field.latent_specs
+
+    def condition(self, codes: Codes) -> ConditionedField:
+        """Puts it off."""
+        return ConditionedEveryChunk(self.field, codes)
+
+
+class ConditionedEveryChunk(ConditionedField):
+    """Codes that are turned into weights whenever a chunk of points comes."""
+
+    def __init__(self, field: Field, codes: Codes):
+        self.field = field
+        self.codes = codes
+
+    def sdf(self, points: torch.Tensor) -> torch.Tensor:
+        """Distances, chunk by chunk."""
+        return in_chunks(lambda part: self.field.condition(self.codes).sdf(part), points, TWIN_CHUNK)
+
+    def stage_errors(self, places: torch.Tensor, parts: torch.Tensor) -> StageErrors | None:
+        """What the deformations miss, all at once."""
+        return self.field.condition(self.codes).stage_errors(places, parts)
+
+
+def training_batch() -> tuple[torch.Tensor, ...]:
+    """What a training step reads, of random numbers."""
+    generator = torch.Generator().manual_seed(SEED)
+    surface, off = POINTS
+
+    def places(*shape: int) -> torch.Tensor:
+        return torch.rand(SHAPES, *shape, 3, generator=generator) - 0.5
+
+    def parts(count: int) -> torch.Tensor:
+        return torch.randint(4, (SHAPES, count), generator=generator)
+
+    on_surface = (places(surface), places(surface), places(surface), places(2, 2, surface), parts(surface))
+    around = (places(off), places(off)[..., 0])
+    return torch.arange(SHAPES), *on_surface, *around, places(39), places(2, 2, 107), parts(107)
 
 
 def compare_bands(model: HeadModel, repeats: int) -> None:
@@ -232,16 +286,21 @@ def in_chunks(evaluate: Callable, points: torch.Tensor, size: int) -> torch.Tens
     return torch.cat([evaluate(part) for part in points.split(size, dim=1)], dim=1)
 
 
-def alternate(first: Callable, second: Callable, repeats: int) -> tuple[float, float]:
-    """Median processor-seconds of two functions that take turns, after one turn to warm up."""
-    seconds: tuple[list[float], list[float]] = ([], [])
+def alternate(first: Callable, second: Callable, repeats: int, *, clock: Callable = time.process_time) -> tuple:
+    """Median processor-seconds of two functions that take turns, after one turn to warm up; or what `clock` counts."""
+    seconds: tuple[list, list] = ([], [])
     for turn in range(repeats + 1):
         for side, function in zip(seconds, (first, second), strict=True):
-            started = time.process_time()
+            started = clock()
             function()
             if turn:
-                side.append(time.process_time() - started)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
+                side.append(clock() - started)
+    return np.median(seconds[0], axis=0), np.median(seconds[1], axis=0)
+
+
+def both_clocks() -> np.ndarray:
+    """Wall and processor seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def timed(function: Callable, repeats: int) -> tuple[float, float]:

@@ -266,6 +266,32 @@ def registration(
     return _measure(evaluate_registration, corpus, out, models, heads, points=points)
 
 
+def parts(
+    corpus: str,
+    out: Path,
+    models: TheModels = Models(),
+    heads: TheHeads = Heads(),
+    points: int = 10000,
+    samples: int = 150_000,
+    part_samples: int = 10_000,
+) -> int:
+    """Held-out heads as in 'reconstruction', and their nose, eyes and mouth, each from samples of its own.
+
+    Args:
+        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as base).
+        out: Folder for summary.md, summary.json and a folder of each model.
+        models: What is tested.
+        heads: Which heads.
+        points: Points of each scan.
+        samples: Samples, on either surface, of the whole head, of the head above its neck, and of the remainder.
+        part_samples: Samples of nose, eyes and mouth each.
+    """
+    from implicit3dmm.evaluation.parts import evaluate_parts
+
+    counts = {"samples": samples, "part_samples": part_samples}
+    return _measure(evaluate_parts, corpus, out, models, heads, points=points, **counts)
+
+
 def locality(
     corpus: str,
     out: Path,
@@ -368,6 +394,7 @@ def control(
 
 PROTOCOLS = {
     "reconstruction": reconstruction,
+    "parts": parts,
     "noise": noise,
     "partial": partial,
     "specificity": specificity,

@@ -111,7 +111,7 @@ class Case:
 
     def scan(self, condition: Condition) -> Scan:
         """What a method is shown; equal seeds give equal scans, and one pose and unit under all conditions."""
-        rng = self._rng(0)
+        rng = self.rng(0)
         placement = _random_placement(rng)
         points = condition.sample(
             Mesh(self.head.vertices, self.template.triangles),
@@ -130,18 +130,19 @@ class Case:
         Raises:
             InputError: the mesh is no surface.
         """
-        comparison = self._sampled_truth.compare(mesh, rng=self._rng(2))
+        comparison = self._sampled_truth.compare(mesh, rng=self.rng(2))
         return {name: comparison.metrics(mask) for name, mask in self._parts.items()}
 
     @cached_property
     def _sampled_truth(self) -> SampledTruth:
-        return SampledTruth(self.truth, mm_per_unit=1.0, rng=self._rng(1), samples=self.held_out.samples)
+        return SampledTruth(self.truth, mm_per_unit=1.0, rng=self.rng(1), samples=self.held_out.samples)
 
     @cached_property
     def _parts(self) -> Mapping[str, Bool[np.ndarray, " v"]]:
         return head_parts(self.template)
 
-    def _rng(self, purpose: int) -> np.random.Generator:
+    def rng(self, purpose: int) -> np.random.Generator:
+        """Source of what is drawn for one purpose: 0 the scan, 1 samples of the truth, 2 those of a prediction."""
         return np.random.default_rng([self.held_out.seed, self.record, purpose, STREAM])
 
 

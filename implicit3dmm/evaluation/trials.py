@@ -2,17 +2,19 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import implicit3dmm
 from implicit3dmm.data.heads import Heads
-from implicit3dmm.evaluation.cases import Case, HeldOut, Scan
+from implicit3dmm.evaluation.cases import Case, HeldOut, PartFigures, Scan
 from implicit3dmm.evaluation.conditions import Condition
 from implicit3dmm.evaluation.methods import FittedHead, Method, MethodInfo
 from implicit3dmm.evaluation.results import ResultsFolder, Row
+from implicit3dmm.geometry.mesh import Mesh
 
 MEAN_HEAD = "mean head"
 """The do-nothing method of every table, and the condition of its rows."""
@@ -24,10 +26,13 @@ log = logging.getLogger(__name__)
 Measure = Callable[[Method, Case, Scan, FittedHead], Row]
 """What is written down of a fit."""
 
+Judge = Callable[[Case, Mesh], PartFigures]
+"""Figures of a mesh in the subject's millimetres."""
 
-def judged(method: Method, case: Case, scan: Scan, result: FittedHead) -> Row:
+
+def judged(method: Method, case: Case, scan: Scan, result: FittedHead, *, judge: Judge = Case.judge) -> Row:
     """Figures of the fitted mesh."""
-    return {"figures": case.judge(result.mesh.transformed(scan.placement.inverse()))}
+    return {"figures": judge(case, result.mesh.transformed(scan.placement.inverse()))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +67,9 @@ def run_trials(
     protocol: str,
     folder: str | Path,
     held_out: HeldOut,
-    measure: Measure = judged,
+    judge: Judge = Case.judge,
+    measure: Measure | None = None,
+    settings: Mapping[str, Any] | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[Trials]:
     """Lets each method find each head under each condition, and the mean head stand beside them.
@@ -82,7 +89,9 @@ def run_trials(
         protocol: name of the protocol, which a folder serves one of.
         folder: where the results go.
         held_out: which heads, and how they are measured.
-        measure: what is written down of each fit, "figures" among it.
+        judge: what the figures are.
+        measure: what is written down of each fit, "figures" among it; by default these alone.
+        settings: more that decides on the results, as JSON values.
         progress: wraps the trials to do, such as `tqdm`.
 
     Returns:
@@ -92,20 +101,21 @@ def run_trials(
         InputError: the split is empty, or a folder belongs to another run or cannot be written to.
     """
     records = held_out.records(heads)
+    measure = measure or partial(judged, judge=judge)
     common = {
         "protocol": protocol,
         "recipe": asdict(heads.recipe),
         "seed": held_out.seed,
         "samples": held_out.samples,
         "implicit3dmm": implicit3dmm.__version__,
-    }
+    } | dict(settings or {})
     reference = ResultsFolder.of_method(
         folder, f"mean head of {methods[0].name}", common | {"method": methods[0].settings}
     )
     results = [ResultsFolder.of_method(folder, method.name, common | {"method": method.settings}) for method in methods]
     planned: list[tuple[int, str, ResultsFolder, Callable[[Case], Row]]] = []
     for record in records:
-        planned.append((record, MEAN_HEAD, reference, partial(_mean_head_row, methods[0])))
+        planned.append((record, MEAN_HEAD, reference, partial(_mean_head_row, methods[0], judge)))
         planned += [
             (record, condition.name, kept, partial(_row, method, condition, measure))
             for condition in conditions
@@ -135,8 +145,8 @@ def _row(method: Method, condition: Condition, measure: Measure, case: Case) -> 
     return _about(case, condition.name) | _attempt(method, measure, case, case.scan(condition))
 
 
-def _mean_head_row(method: Method, case: Case) -> Row:
-    figures = case.judge(method.mean_head.transformed(case.head.similarity.inverse()))
+def _mean_head_row(method: Method, judge: Judge, case: Case) -> Row:
+    figures = judge(case, method.mean_head.transformed(case.head.similarity.inverse()))
     seconds = {"cpu_seconds": None, "wall_seconds": None}
     return _about(case, MEAN_HEAD) | {"figures": figures, "error": None} | seconds
 

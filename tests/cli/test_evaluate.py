@@ -47,6 +47,7 @@ def evaluate(command, tiny_corpus, models, tmp_path):
     ("protocol", "options", "files"),
     [
         ("reconstruction", ["--heads", 1, "--points", 300], ["errors.png"]),
+        ("parts", ["--heads", 1, "--points", 300, "--samples", 2000, "--part-samples", 500], []),
         ("noise", ["--noise-mm", 0, 1, "--points", 300, "--views", "whole"], ["noise.png"]),
         ("partial", ["--views", "face", "front half", "--points", 300], []),
         ("scale", ["--points", 300], []),
@@ -94,6 +95,7 @@ def test_each_protocol_explains_its_own_options(command, protocol):
         (["reconstruction", "--corpus", "base", "--model", "none"], "no model 'none'"),
         (["reconstruction", "--corpus", "base", "--model", "imhead", "imhead"], "both called 'imhead'"),
         (["reconstruction", "--corpus", "base", "--heads", "0"], "heads is 0"),
+        (["parts", "--corpus", "base", "--part-samples", "0"], "part_samples is 0"),
         (["noise", "--corpus", "base", "--noise-mm", "-1"], "noise is -1"),
         (["partial", "--corpus", "base", "--views", "top"], "no view 'top'"),
         (["specificity", "--corpus", "base", "--samples", "3"], "samples is 3; give at least one for each of 6 levels"),

@@ -197,8 +197,8 @@ def test_a_full_disk_or_too_little_memory_is_one_line(command, scan, pose, tmp_p
         assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.usefixtures("no_tries")
-def test_demo_fits_the_shipped_scan_and_edits_it(command, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("no_tries", "no_picture")
+def test_demo_fits_the_shipped_scan_edits_it_and_changes_a_head_part_by_part(command, tmp_path, monkeypatch):
     fit_command, editing_files = (import_module(f"implicit3dmm.{name}") for name in ("cli.fit", "editing.files"))
     fit, save_edits, seen = fit_command.fit, editing_files.save_edits, []
 
@@ -211,10 +211,15 @@ def test_demo_fits_the_shipped_scan_and_edits_it(command, tmp_path, monkeypatch)
 
     monkeypatch.setattr(fit_command, "fit", quick_fit)
     monkeypatch.setattr(editing_files, "save_edits", quick_edits)
+    monkeypatch.setattr(editing_files, "_picture", lambda *_: np.zeros((4, 4, 3), np.uint8))
     result = command("demo", "--out", tmp_path / "demo")
     assert result.code == 0
     assert seen == [((asset("example_expression.ply"),), {"out": tmp_path / "demo", "device": "auto"})]
     report = json.loads((tmp_path / "demo" / "edits" / "report.json").read_text())
     neutral, surprised, nose = (entry["most_mm"] for entry in report["edits"])
     assert min(neutral, surprised, nose) > 1
-    assert str(tmp_path / "demo" / "edits" / "picture.png") in result.out
+    parts = json.loads((tmp_path / "demo" / "parts" / "report.json").read_text())
+    assert parts["parts"] == ["nose", "eyes", "mouth", "rem"]
+    *local, rest = (entry["moved_share"] for entry in parts["edits"])
+    assert max(local) < 0.1 < 0.8 < rest
+    assert all(str(tmp_path / "demo" / name / "picture.png") in result.out for name in ("edits", "parts"))

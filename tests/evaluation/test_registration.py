@@ -10,9 +10,13 @@ import pytest
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.cases import Case, HeldOut
 from implicit3dmm.evaluation.conditions import Condition
-from implicit3dmm.evaluation.registration import FLIPPED, evaluate_registration
+from implicit3dmm.evaluation.methods import FieldMethod
+from implicit3dmm.evaluation.registration import FLIPPED, GROUPS, LANDMARKS, WITHIN, evaluate_registration
+from implicit3dmm.extraction import on_template
+from implicit3dmm.fitting import FitConfig, HeadFit
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.similarity import Similarity
+from implicit3dmm.models import load_model
 
 HELD_OUT = HeldOut(split="train", heads=2)
 POINTS = 300
@@ -38,6 +42,20 @@ class Knowing:
         case, scan = next((case, scan) for case, scan in self.scans if np.array_equal(scan.points, points))
         mesh = self.change(case.truth).transformed(scan.placement)
         return Fit(mesh, case.head.similarity.compose(scan.placement.inverse()))
+
+
+@dataclass(frozen=True, eq=False)
+class MeanHead(FieldMethod):
+    """A field that knows the pose, and finds the mean head in every scan."""
+
+    knowing: Knowing
+
+    def fit(self, points):
+        case, scan = next((case, scan) for case, scan in self.knowing.scans if np.array_equal(scan.points, points))
+        mesh = case.truth.transformed(scan.placement)
+        placed = {"similarity": case.head.similarity.compose(scan.placement.inverse()), "registered": mesh.vertices}
+        unused = dict.fromkeys(("scan", "distance_mm", "evidence", "report"))
+        return HeadFit(self.model.prior.mean(), mesh=mesh, is_head=True, **placed, **unused)
 
 
 def run(heads, method, folder, **more):
@@ -73,6 +91,26 @@ def test_a_surface_of_another_topology_gets_the_template_laid_onto_it(tiny_corpu
     for row in run(tiny_corpus, shuffled, tmp_path)["knowing"]:
         assert 0.01 < row["neck_masked"] < 2
         assert row[FLIPPED] < 0.005
+
+
+def test_true_landmarks_go_to_the_models_own_template_from_any_pose_and_unit(tiny_corpus, template, tmp_path):
+    method = MeanHead(load_model("parts"), FitConfig(), 40, "digest", Knowing(tiny_corpus))
+    rows = run(tiny_corpus, method, tmp_path)
+    field = method.model.condition(method.model.prior.mean())
+    for row, still, (case, _) in zip(rows["parts"], rows["mean head"], method.knowing.scans, strict=True):
+        landed = on_template(field, case.head.vertices[template.landmarks])
+        away = 200 * np.linalg.norm(landed - template.vertices[template.landmarks], axis=1)
+        assert row[LANDMARKS]["all"] == pytest.approx(away.mean(), rel=1e-3)
+        assert row[LANDMARKS]["nose"] == pytest.approx(away[27:36].mean(), rel=1e-3)
+        assert row[LANDMARKS][WITHIN] == pytest.approx((away <= 2).mean(), abs=0.02)
+        assert row[LANDMARKS]["all"] != pytest.approx(still[LANDMARKS]["all"], rel=1e-3)
+    assert set(json.loads((tmp_path / "summary.json").read_text())["parts"][LANDMARKS]) == {*GROUPS, WITHIN}
+    assert "| landmarks on the template, mm " in (tmp_path / "summary.md").read_text()
+
+
+def test_a_model_without_a_template_has_no_such_landmarks(tiny_corpus, tmp_path):
+    assert all(LANDMARKS not in row for row in run(tiny_corpus, Knowing(tiny_corpus), tmp_path)["knowing"])
+    assert "landmarks" not in (tmp_path / "summary.md").read_text()
 
 
 def test_a_run_goes_on(tiny_corpus, tmp_path):
