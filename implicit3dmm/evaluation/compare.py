@@ -165,10 +165,10 @@ def cost(path: Path, reads: str, given: Float[np.ndarray, "n 3"], resolution: in
             decoding, _ = _timed(lambda: extract(method.model, result.codes, resolution=resolution))
         else:
             decoding, _ = _timed(lambda: method.model.mesh(result.coefficients))
-    return Cost(fitting, 1e3 * decoding, _peak_mb())
+    return Cost(fitting, 1e3 * decoding, peak_mb())
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Peak memory of this process, MB; Linux's own figure where it is there, since the other counts the parent's."""
     status = Path("/proc/self/status")
     if status.exists():

@@ -141,9 +141,16 @@ class LAMM(MeshNetwork):
         """
         tokens = self.decoder(self.decoder_input(codes, displacements))[-1]
         outlets = zip(self.narrowed, self.heads, strict=True)
-        parts = [head(narrow(tokens[:, number])) for number, (narrow, head) in enumerate(outlets, 1)]
-        merged = torch.cat(parts, dim=1).unflatten(1, (-1, 3))
+        parts = [
+            head(narrow(tokens[:, number]).to(head.weight.dtype)) for number, (narrow, head) in enumerate(outlets, 1)
+        ]
+        merged = torch.cat(parts, dim=1).to(tokens.dtype).unflatten(1, (-1, 3))
         return merged.index_select(1, self._back).mul_(self.unit).add_(self.mean)
+
+    def half_heads(self) -> "LAMM":
+        """Keeps the maps from tokens to regions, which take most of a decode, in bfloat16; for decoding alone."""
+        self.heads.bfloat16()
+        return self
 
     def losses(self, batch: Batch, *, share: float, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
         """The multilayer loss of heads, and of heads whose control points are moved (section 3.2).

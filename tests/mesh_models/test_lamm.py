@@ -123,6 +123,15 @@ def test_a_displacement_changes_the_token_of_its_region_alone():
     assert (changed > 0).tolist() == [False, False, False, True]
 
 
+def test_half_heads_decode_the_same_head_to_three_digits():
+    network = lamm().float()
+    codes = network.encode(heads().float())
+    whole = network.decode(codes)
+    half = network.half_heads().decode(codes)
+    assert half.dtype == torch.float32
+    assert 0 < (half - whole).norm() < 0.01 * (whole - network.mean).norm()
+
+
 def test_region_loss_leaves_targets_alone_and_counts_states_by_themselves():
     tokens = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
     weight, bias = torch.randn(6, 4, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
