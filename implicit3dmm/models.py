@@ -176,11 +176,7 @@ def load_model(name_or_path: str | Path = "imhead", *, device: torch.device | st
     Raises:
         InputError: there is no such model, or the file is damaged, foreign or of a newer version.
     """
-    path = released_models().get(str(name_or_path), Path(name_or_path))
-    if not path.is_file():
-        raise InputError(
-            f"no model {str(name_or_path)!r}; give a .safetensors file or one of {', '.join(released_models())}"
-        )
+    path = model_file(name_or_path)
     header, tensors = _read(path)
     field = build_field(field_from_mapping(header["field"], where=f"{path}: field"))
     try:
@@ -191,6 +187,20 @@ def load_model(name_or_path: str | Path = "imhead", *, device: torch.device | st
         raise InputError(f"{path} lacks weights of its own architecture; get the file again") from None
     field.eval().requires_grad_(False)
     return HeadModel(field.to(device), prior, header["info"])
+
+
+def model_file(name_or_path: str | Path) -> Path:
+    """The file of a released model or of a path.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    path = released_models().get(str(name_or_path), Path(name_or_path))
+    if not path.is_file():
+        raise InputError(
+            f"no model {str(name_or_path)!r}; give a .safetensors file or one of {', '.join(released_models())}"
+        )
+    return path
 
 
 def released_models() -> dict[str, Path]:
@@ -206,7 +216,13 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
         header = json.loads(text) if text else {}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is no whole safetensors file ({error}); get it again") from None
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+    kind = header.get("format", "") if isinstance(header, dict) else ""
+    if kind != FORMAT and kind.startswith(FORMAT.partition("-")[0]):
+        raise InputError(
+            f"{path} holds a model of registered heads, which reads no scans; give a field such as imhead here, and "
+            "this to 'implicit3dmm evaluate compare' or 'edit drag'"
+        )
+    if kind != FORMAT:
         raise InputError(f"{path} is no model of this project; give a file that 'implicit3dmm train' wrote")
     if not {"version", "field", "info"} <= header.keys():
         raise InputError(f"{path} lacks a part of its header; get the file again")

@@ -266,11 +266,10 @@ def drag(
     from implicit3dmm.heads.frame import UNIT_MM
     from implicit3dmm.mesh_models.base import load_network
     from implicit3dmm.mesh_models.control import moves_towards
-    from implicit3dmm.models import released_models
 
     if (bool(move), towards is not None, draw > 0).count(True) != 1 or bool(part) == bool(move):
         raise InputError("give either --move, or --towards with --part, or --draw with --part")
-    loaded = load_network(released_models().get(model, Path(model)))
+    loaded = load_network(model)
     steerable(loaded)
     opened = open_registered(head, loaded)
     about: dict[str, Any] = {"edit": "drag", "model": loaded.name, "head": str(head), "warnings": []}

@@ -375,9 +375,8 @@ def control(
     from implicit3dmm.data.corpus import open_heads
     from implicit3dmm.evaluation.control import evaluate_control
     from implicit3dmm.mesh_models.base import load_network
-    from implicit3dmm.models import released_models
 
-    models = [load_network(released_models().get(name, Path(name))) for name in model]
+    models = [load_network(name) for name in model]
     source = open_heads(corpus)
     with _results(out, keeps="summary.json"):
         evaluate_control(

@@ -38,7 +38,7 @@ from implicit3dmm.extraction import extract
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.mesh_models.base import is_network_file
-from implicit3dmm.models import released_models
+from implicit3dmm.models import model_file
 
 DECODES = 20
 """Times that a code is decoded to time it."""
@@ -108,7 +108,7 @@ def compare(
     held_out.validate()
     condition = Condition(points=points)
     condition.validate()
-    paths = [released_models().get(model, Path(model)) for model in models]
+    paths = [model_file(model) for model in models]
     references = {path: open_reference(path) for path in paths if is_reference(path)}
     readers = {path: open_method(path, resolution=resolution) for path in paths if not is_network_file(path)}
     for own in (references, readers):

@@ -18,7 +18,7 @@ from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.mesh_models.topology import Topology
 from implicit3dmm.mesh_models.weights import read_arrays, read_header, write_weights
-from implicit3dmm.models import FRAME
+from implicit3dmm.models import FRAME, model_file
 
 FORMAT = "implicit3dmm-mesh-network"
 FORMAT_VERSION = 1
@@ -268,12 +268,16 @@ def is_network_file(path: str | Path) -> bool:
         return False
 
 
-def load_network(path: str | Path) -> MeshModel:
+def load_network(name_or_path: str | Path) -> MeshModel:
     """Reads a model that `save_network` wrote; nothing in the file is executed.
+
+    Args:
+        name_or_path: a released network by name, or a weights file.
 
     Raises:
         InputError: there is no such file, or it is damaged, foreign or of a newer version.
     """
+    path = model_file(name_or_path)
     header = read_header(path)
     if header.get("format") != FORMAT:
         raise InputError(f"{path} holds no network of registered heads; give a file that 'implicit3dmm train' wrote")

@@ -1,0 +1,90 @@
+"""Networks of registered heads from the command line: trained, compared, followed, dragged; and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from implicit3dmm.data.corpus import open_heads
+from implicit3dmm.geometry.mesh import Mesh, read_mesh, write_mesh
+
+RECIPE = "seed: 4\ntrain: 6\ntest: 2\nexpressions: [neutral, smile]\n"
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A recipe and two of its heads as registered meshes."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "people.yaml").write_text(RECIPE)
+    heads = open_heads(folder / "people.yaml")
+    for number, record in enumerate((12, 14)):
+        mesh = heads.mesh(record)
+        write_mesh(folder / f"{number}.ply", Mesh(200 * mesh.vertices, mesh.faces))
+    return folder
+
+
+@pytest.fixture
+def model(work, command):
+    """A network of three steps, made once."""
+    folder = work / "lamm"
+    if not folder.exists():
+        words = ("train", "lamm/tiny", "training.steps=3", "network.learning.task=control", "--corpus")
+        result = command(*words, work / "people.yaml", "--out", folder)
+        torch.set_flush_denormal(False)
+        assert (result.code, result.err) == (0, "")
+        assert "compare with 'implicit3dmm evaluate compare'" in result.out
+    return folder / "model.safetensors"
+
+
+def test_a_network_is_compared_and_followed(work, command, model, tmp_path):
+    words = ("--corpus", work / "people.yaml", "--model", model)
+    result = command("evaluate", "compare", *words, "--heads", 1, "--out", tmp_path / "table")
+    assert (result.code, result.err) == (0, "")
+    assert "| lamm  | vertices | 6 makehuman under 2 expressions |" in result.out
+    result = command("evaluate", "control", *words, "--regions", "nose", "--out", tmp_path / "control")
+    assert (result.code, result.err) == (0, "")
+    assert json.loads((tmp_path / "control/summary.json").read_text())["local"]["lamm"]["nose"]["inside"]["count"] == 2
+
+
+def test_a_head_is_dragged_by_hand_towards_another_and_at_random(work, command, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("implicit3dmm.editing.files._picture", lambda *_: np.zeros((4, 4, 3), np.uint8))
+    words = ("edit", "drag", work / "0.ply", "--model", model, "--out")
+    assert command(*words, tmp_path / "hand", "--move", "nose=0,0,5", "mouth/1=0,-2,0").code == 0
+    assert command(*words, tmp_path / "other", "--towards", work / "1.ply", "--part", "nose").code == 0
+    assert command(*words, tmp_path / "drawn", "--draw", "2", "--part", "chin", "--seed", "3").code == 0
+    before = read_mesh(tmp_path / "hand/before.ply").vertices
+    np.testing.assert_allclose(before, read_mesh(work / "0.ply").vertices, atol=1e-3)
+    for name in ("hand/edit_000.ply", "other/edit_000.ply", "drawn/edit_001.ply"):
+        assert not np.array_equal(read_mesh(tmp_path / name).vertices, before)
+    report = json.loads((tmp_path / "hand/report.json").read_text())
+    assert report["moves"] == ["nose=0,0,5", "mouth/1=0,-2,0"]
+    assert report["mm_per_unit"] == pytest.approx(1.0, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "give either --move, or --towards with --part, or --draw with --part"),
+        (("--move", "nose=0,0,5", "--draw", "1"), "give either --move"),
+        (("--move", "nose"), "'nose' is no move; a name and three numbers in mm, such as nose=0,0,5, expected"),
+        (("--move", "beard=0,0,5"), "no region 'beard'; there are nose, mouth"),
+        (("--draw", "1", "--part", "beard"), "no region 'beard'"),
+    ],
+)
+def test_drags_that_mean_nothing_are_refused(work, command, model, tmp_path, assert_refused, options, message):
+    result = command("edit", "drag", work / "0.ply", "--model", model, "--out", tmp_path / "out", *options)
+    assert_refused(result, message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_and_corpora_of_other_kinds_are_refused(work, command, model, tmp_path, assert_refused):
+    people = work / "people.yaml"
+    result = command("train", "lamm/tiny", "--corpus", people, people, "--out", tmp_path / "out")
+    assert_refused(result, "2 corpora given; a network of registered heads takes one; give one")
+    result = command(
+        "edit", "drag", work / "0.ply", "--model", "parts", "--move", "nose=0,0,1", "--out", tmp_path / "out"
+    )
+    assert_refused(result, "holds no network of registered heads")
+    result = command("fit", work / "0.ply", "--model", model, "--out", tmp_path / "out")
+    assert_refused(result, "holds a model of registered heads, which reads no scans")
