@@ -13,13 +13,13 @@ from torch import Tensor
 
 def region_loss(
     tokens: Float[Tensor, "s b d"],
-    weight: Float[Tensor, "c d"],
+    weight: Float[Tensor, "d c"],
     bias: Float[Tensor, " c"],
     targets: Sequence[Float[Tensor, "b c"]],
     factors: Sequence[float],
     share: float,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, " s"]]:
-    """Sum over states s and heads b of share |W tokens_sb + bias - factors_s targets_sb|_1, differentiable once.
+    """Sum over states s and heads b of share |tokens_sb W + bias - factors_s targets_sb|_1, differentiable once.
 
     Args:
         tokens: states of one region's token.
@@ -39,15 +39,15 @@ class _RegionLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tokens, weight, bias, targets, factors, share):
         flat = tokens.flatten(0, 1)
-        missed = torch.addmm(bias, flat, weight.T)
+        missed = torch.addmm(bias, flat, weight)
         by_state = missed.view(*tokens.shape[:2], -1)
         for state, target, factor in zip(by_state, targets, factors, strict=True):
             state.sub_(target, alpha=factor)
         each = torch.linalg.vector_norm(by_state, 1, dim=(1, 2)) * share
         if any(ctx.needs_input_grad):
             slope = missed.sign_()
-            by_tokens = (slope @ weight).mul_(share).view_as(tokens)
-            ctx.save_for_backward(by_tokens, (slope.T @ flat).mul_(share), slope.sum(0).mul_(share))
+            by_tokens = (slope @ weight.T).mul_(share).view_as(tokens)
+            ctx.save_for_backward(by_tokens, (flat.T @ slope).mul_(share), slope.sum(0).mul_(share))
         ctx.mark_non_differentiable(each)
         return each.sum(), each
 
