@@ -2,9 +2,9 @@
 
     python scripts/benchmark_lamm.py [--repeats N] [--train]
 
-The twins decode the tokens of every layer, merge each into a whole mesh and take the loss there, by adding each region's
-vertices at their places (as the public code does) or by one gather; the loss and its gradients are equal. Weights are
-random: speed does not depend on them. Each figure is taken in a process of its own.
+The twins decode the tokens of every layer, merge each into a whole mesh and take the loss there, by adding each
+region's vertices at their places (as the public code does) or by one gather; the loss and its gradients are equal.
+Weights are random: speed does not depend on them. Each figure is taken in a process of its own.
 """
 
 import os
@@ -81,8 +81,8 @@ def training(form: str, repeats: int) -> str:
     before = peak_mb()
     milliseconds = median_ms(step, repeats)
     return (
-        f"training step, {form}: {milliseconds / 1e3:.2f} processor-seconds, {peak_mb() - before - kept:.0f} MB at most "
-        f"beside weights, gradients and moments (of {kept:.0f} MB the last two)"
+        f"training step, {form}: {milliseconds / 1e3:.2f} processor-seconds, at most "
+        f"{peak_mb() - before - kept:.0f} MB beside weights, and {kept:.0f} MB of gradients and moments"
     )
 
 
