@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from implicit3dmm.errors import InputError
 from implicit3dmm.fields import ConditionedField
 from implicit3dmm.fields.base import Frames
 
@@ -56,8 +57,10 @@ def interpolate_in_turn(
         shares: of each part's way, the last of which stays when the next part begins.
 
     Raises:
-        InputError: the architecture has no such part, or cannot be interpolated.
+        InputError: the architecture has no such part, or cannot be interpolated, or a part is named twice.
     """
+    if len(set(parts)) < len(parts):
+        raise InputError(f"parts {', '.join(parts)} given; each has its turn once; name each once")
     for turn, part in enumerate(parts):
         start = head
         for share in shares:

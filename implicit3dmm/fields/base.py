@@ -53,6 +53,8 @@ class Field(nn.Module, ABC):
     """The codes that it needs."""
     parts: tuple[str, ...] = ()
     """Names of the parts that can be edited one by one."""
+    staged: bool = False
+    """Whether it has stages that a training can tell where points belong; see `ConditionedField.stage_errors`."""
     ambient: int = 0
     """Ambient coordinates a that follow a point's three; an expression warp hands them to the field that it warps."""
     bounds: ClassVar[tuple[tuple[float, float, float], tuple[float, float, float]]] = (

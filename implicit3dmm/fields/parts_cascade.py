@@ -86,6 +86,8 @@ class PartsCascadeConfig:
 class PartsCascade(Field):
     """The cascade; its codes are those of its parts."""
 
+    staged = True
+
     def __init__(self, config: PartsCascadeConfig):
         super().__init__()
         self.config = config

@@ -68,12 +68,19 @@ class GraftSite:
             part: one of `PARTS`.
 
         Raises:
-            InputError: there is no such part.
+            InputError: there is no such part, or the template's region of it has no rim.
         """
         if part not in PARTS:
             raise InputError(f"no part {part!r} to graft; there are {', '.join(PARTS)}")
         graph = _neighbours(template)
-        masks = [_without_islands(graph, template.in_regions(region)) for region in group_regions(part)]
+        regions = {region: template.in_regions(region) for region in group_regions(part)}
+        for region, mask in regions.items():
+            if not _ring(graph, mask).any():
+                raise InputError(
+                    f"region {region} of the template has {mask.sum()} of {len(mask)} vertices and no rim; label some "
+                    "around it as another region"
+                )
+        masks = [_without_islands(graph, mask) for mask in regions.values()]
         return cls(part, template.triangles, tuple(_patch(mask, graph, template.mesh) for mask in masks))
 
     def graft(

@@ -41,8 +41,8 @@ class Trainer:
             device: where field and codes live.
 
         Raises:
-            InputError: the corpus has fewer than two training subjects, or the folder cannot be written to or holds
-                a run of another field.
+            InputError: the corpus has fewer than two training subjects or lacks what a loss asks for, or the folder
+                cannot be written to or holds a run of another field.
         """
         self.config = config
         self.corpus = corpus
@@ -52,6 +52,7 @@ class Trainer:
             torch.manual_seed(settings.seed)
             field = build_field(config.field)
         self.records = _training_records(corpus, field, settings.subjects)
+        _check_stages(corpus, field, settings)
         self.run = Run(folder, config, of="field")
         generator = torch.Generator().manual_seed(settings.seed)
         start = _load_start(config)
@@ -167,6 +168,16 @@ def _hold_identity(field: Field, bank: LatentBank) -> None:
     inner.requires_grad_(False)
     for spec in inner.latent_specs:
         bank.tables[spec.name].requires_grad_(False)
+
+
+def _check_stages(corpus: Corpus | Corpora, field: Field, settings: TrainingConfig) -> None:
+    """Refuses losses of stages on a corpus that knows nothing of them."""
+    asked = [name for name in ("landmark", "consistency") if getattr(settings.losses, name)]
+    if field.staged and asked and not corpus.keypoints.shape[3]:
+        raise InputError(
+            f"{corpus.name} has no landmarks on the way to the template, which training.losses.{asked[0]} asks for; "
+            f"give a corpus with swaps, such as composites, or set {' and '.join(asked)} to 0"
+        )
 
 
 def _training_records(corpus: Corpus | Corpora, field: Field, most: int | None) -> Int[Tensor, " r"]:

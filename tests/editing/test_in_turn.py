@@ -10,6 +10,7 @@ from implicit3dmm.config import load_config
 from implicit3dmm.editing import interpolate_in_turn, sample_part, swap_parts
 from implicit3dmm.editing.files import save_edits
 from implicit3dmm.editing.heads import EditableHead
+from implicit3dmm.errors import InputError
 from implicit3dmm.fields import build_field
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.latents import Gaussian, LatentPrior
@@ -47,6 +48,11 @@ def test_each_part_goes_all_the_way_before_the_next(heads):
         whole = swap_parts(head, donor, done)
         for name, code in steps[number].field.codes.items():
             torch.testing.assert_close(code, whole.codes[name])
+
+
+def test_a_part_has_its_turn_once(heads):
+    with pytest.raises(InputError, match="parts nose, eyes, nose given; each has its turn once; name each once"):
+        list(interpolate_in_turn(*heads, ("nose", "eyes", "nose"), (1.0,)))
 
 
 def test_displacements_count_from_where_the_part_began(model, heads, tmp_path):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -236,3 +237,9 @@ def test_nothing_is_mirrored_or_flattened():
         values = np.linalg.svd(linear, compute_uv=False)
         assert np.linalg.det(linear) > 0
         assert values.max() / values.min() <= MOST_STRETCH**2 + 1e-9
+
+
+def test_a_region_without_a_rim_is_refused(template):
+    for regions, count in ((np.zeros_like(template.regions), "14642"), (np.ones_like(template.regions), "0")):
+        with pytest.raises(InputError, match=f"region nose of the template has {count} of 14642 vertices and no rim"):
+            GraftSite.of(replace(template, regions=regions), "nose")

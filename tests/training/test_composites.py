@@ -8,6 +8,7 @@ import torch
 from implicit3dmm.config import load_config
 from implicit3dmm.data.building import build_corpus
 from implicit3dmm.data.recipe import Recipe
+from implicit3dmm.errors import InputError
 from implicit3dmm.models import load_model
 from implicit3dmm.resources import config_folder
 from implicit3dmm.training import RunConfig, Trainer
@@ -59,7 +60,12 @@ def test_of_fewer_subjects_only_composites_among_themselves_count(corpus, tmp_pa
     assert all(max(int(rows[record]) for rows in corpus.donors.values()) == 3 for record in left)
 
 
-def test_a_cascade_trains_on_a_plain_corpus_too_without_what_is_known_of_its_stages(tiny_corpus, tmp_path):
-    run = trainer("parts_cascade/tiny", tiny_corpus, tmp_path, "training.steps=2", "training.log_every=1")
-    run.train()
+def test_a_plain_corpus_is_refused_where_landmarks_are_asked_for_and_else_will_do(tiny_corpus, tmp_path):
+    with pytest.raises(
+        InputError, match=r"has no landmarks on the way to the template, which training\.losses\.landmark"
+    ):
+        trainer("parts_cascade/tiny", tiny_corpus, tmp_path)
+    quick = ("training.steps=2", "training.log_every=1")
+    without = ("training.losses.landmark=0", "training.losses.consistency=0")
+    trainer("parts_cascade/tiny", tiny_corpus, tmp_path, *quick, *without).train()
     assert "consistency" not in json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
