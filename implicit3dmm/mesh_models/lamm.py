@@ -15,11 +15,18 @@ from torch import Tensor, nn
 
 from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
+from implicit3dmm.geometry.neighbours import NearestNeighbours
+from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.mesh_models.base import Batch, MeshNetwork, register_network
 from implicit3dmm.mesh_models.control import move_statistics, moves_towards
 from implicit3dmm.mesh_models.region_loss import region_loss
 from implicit3dmm.mesh_models.tokens import MixerLayer, Stack, TransformerLayer
 from implicit3dmm.mesh_models.topology import Topology
+
+Pair = Literal["identity", "expression", "region"]
+
+WINDOW_MM = 10.0
+"""Within this distance of its rim a region that is taken from another head passes over into its own."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +38,16 @@ class LAMMLearning:
     targets: Literal["schedule", "input", "last"] = "schedule"
     """Of the layers: the way from the head to the mean and back (Eqns 1 and 2); the head itself at every layer; or the
     last layer alone is taught."""
-    pairs: Literal["identity", "expression", "both"] = "identity"
-    """What moves the control points: another head, the same subject's expression of its neutral head, or half of the
-    heads each."""
+    pairs: tuple[Pair, ...] = ("identity",)
+    """What moves the control points: another head, the same subject's expression of its neutral head, or one region of
+    another head, which alone changes; of several, each has its share of a batch."""
     least: float = 0.25
     """Least share of the way from source to target head that a pair goes; the most is all of it."""
 
     def validate(self) -> None:
         """Raises InputError on a value out of range."""
+        if not self.pairs:
+            raise InputError("pairs is empty; give one kind or more")
         if not 0 <= self.least <= 1:
             raise InputError(f"least is {self.least}; give a share from 0 to 1")
 
@@ -124,6 +133,7 @@ class LAMM(MeshNetwork):
         count = len(topology.controls)
         self.register_buffer("move_mean", torch.zeros(count, 3))
         self.register_buffer("move_covariance", torch.zeros(3 * count, 3 * count))
+        self.register_buffer("window", torch.zeros(topology.size))
 
     def encode(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, "b d"]:
         """Codes: the identity token after the last layer, reduced."""
@@ -154,7 +164,7 @@ class LAMM(MeshNetwork):
         source, target = batch.vertices, batch.vertices
         moving = learning.task == "control"
         if moving:
-            source, target = _pairs(batch, learning.pairs, generator)
+            source, target = self._pairs(batch, generator)
             way = learning.least + (1 - learning.least) * torch.rand(len(source), 1, 1, generator=generator)
             target = torch.lerp(source, target, way.to(source))
         targets = [self.by_region(source)]
@@ -174,6 +184,18 @@ class LAMM(MeshNetwork):
         total, missed = self._layer_losses(states, targets)
         last = {name: missed[number] * self.unit for name, number in named.items()}
         return last | {"total": total}
+
+    def see(self, heads: RegisteredHeads) -> None:
+        """Mean head and unit, and how far each vertex lies from its region's rim."""
+        super().see(heads)
+        window = np.zeros(self.topology.size, np.float32)
+        for number in range(len(self.topology.names)):
+            region, rim = self._places(number)
+            if len(rim):
+                away = NearestNeighbours(heads.mean[rim].astype(np.float64)).query(heads.mean[region])[0]
+                share = np.clip(away * UNIT_MM / WINDOW_MM, 0, 1)
+                window[region] = share**2 * (3 - 2 * share)
+        self.window.copy_(torch.from_numpy(window))
 
     def finish(self, heads: RegisteredHeads) -> None:
         """The Gaussians of codes and of the displacements between people's regions."""
@@ -215,6 +237,33 @@ class LAMM(MeshNetwork):
                 added[:, number] = net(moves[:, self.topology.control_regions == number].flatten(1))
             tokens = tokens + added
         return torch.cat([self.up(codes)[:, None], tokens.expand(len(codes), -1, -1)], dim=1)
+
+    def _pairs(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Source and target heads of a batch, of each kind its share."""
+        others = batch.vertices[torch.randperm(len(batch.vertices), generator=generator).to(batch.vertices.device)]
+        kinds = self.config.learning.pairs
+        sources, targets = [], []
+        for kind, own, rest, other in zip(
+            kinds, *(part.chunk(len(kinds)) for part in (batch.vertices, batch.rest, others)), strict=False
+        ):
+            sources.append(rest if kind == "expression" else own)
+            if kind == "region":
+                other = torch.stack([self._with_part(*pair, generator) for pair in zip(own, other, strict=True)])
+            targets.append(own if kind == "expression" else other)
+        return torch.cat(sources), torch.cat(targets)
+
+    def _with_part(
+        self, source: Float[Tensor, "v 3"], donor: Float[Tensor, "v 3"], generator: torch.Generator
+    ) -> Float[Tensor, "v 3"]:
+        """A head with one region of another, drawn evenly, which passes over into its own towards the rim."""
+        number = int(torch.randint(len(self.topology.names), (), generator=generator))
+        region, rim = (torch.from_numpy(each).to(source.device) for each in self._places(number))
+        placed = rigidly_placed(donor[region], donor[rim], source[rim])
+        return source.index_copy(0, region, torch.lerp(source[region], placed, self.window[region, None]))
+
+    def _places(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices of a region, and of its rim."""
+        return self.topology.regions[number], self.topology.rims[number]
 
     def _layer_losses(
         self, states: list["_State"], targets: list[list[Float[Tensor, "b c"]]]
@@ -277,16 +326,15 @@ def _scheduled(
     return list(map(_State, states, factors))
 
 
-def _pairs(batch: Batch, kind: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Source and target heads of a batch."""
-    count = len(batch.vertices)
-    others = batch.vertices[torch.randperm(count, generator=generator).to(batch.vertices.device)]
-    if kind == "identity":
-        return batch.vertices, others
-    if kind == "expression":
-        return batch.rest, batch.vertices
-    half = (torch.arange(count, device=batch.vertices.device) < count // 2)[:, None, None]
-    return torch.where(half, batch.vertices, batch.rest), torch.where(half, others, batch.vertices)
+def rigidly_placed(
+    points: Float[Tensor, "n 3"], rim: Float[Tensor, "r 3"], wanted: Float[Tensor, "r 3"]
+) -> Float[Tensor, "n 3"]:
+    """Points after the rotation and shift that bring a rim nearest to where it is wanted (Kabsch 1976)."""
+    middle, goal = rim.mean(0), wanted.mean(0)
+    left, _, right = torch.linalg.svd((rim - middle).T @ (wanted - goal))
+    sign = torch.ones(3).to(rim)
+    sign[2] = torch.linalg.det(left @ right).sign()
+    return (points - middle) @ (left * sign) @ right + goal
 
 
 def _layer(config: LAMMConfig, tokens: int) -> nn.Module:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from implicit3dmm.errors import InputError
 from implicit3dmm.mesh_models.base import Batch
-from implicit3dmm.mesh_models.lamm import LAMM, LAMMConfig, LAMMLearning
+from implicit3dmm.mesh_models.lamm import LAMM, LAMMConfig, LAMMLearning, rigidly_placed
 from implicit3dmm.mesh_models.region_loss import region_loss
 from implicit3dmm.mesh_models.topology import Topology
 
@@ -17,7 +17,7 @@ CONTROLS = {"a": [2, 6], "c": [8]}
 SIZES = dict(width=12, latent_dim=5, encoder_layers=2, decoder_layers=3, control_widths=(6, 7))
 
 
-def lamm(task="heads", targets="schedule", pairs="identity", **sizes) -> LAMM:
+def lamm(task="heads", targets="schedule", pairs=("identity",), **sizes) -> LAMM:
     """A network in float64 with a mean head and a unit that are no zeros and ones."""
     torch.manual_seed(0)
     topology = Topology.of_regions(np.array([[0, 1, 2]]), np.zeros(1, bool), VERTICES, REGIONS, CONTROLS)
@@ -85,16 +85,16 @@ def test_targets_of_the_layers_differ_in_their_factors_alone():
     assert total("last") == pytest.approx((merged(network, outside[-1]) - wanted).abs().mean().item(), rel=1e-12)
 
 
-@pytest.mark.parametrize("pairs", ["identity", "expression", "both"])
+@pytest.mark.parametrize("pairs", [("identity",), ("expression",), ("identity", "expression")])
 def test_control_points_are_taught_where_the_target_has_them(pairs):
     network = lamm("control", "last", pairs)
     losses = network.losses(batch(), share=0, generator=generator())
     draws, sample = generator(), batch()
     others = sample.vertices[torch.randperm(4, generator=draws)]
     source, target = {
-        "identity": (sample.vertices, others),
-        "expression": (sample.rest, sample.vertices),
-        "both": (
+        ("identity",): (sample.vertices, others),
+        ("expression",): (sample.rest, sample.vertices),
+        ("identity", "expression"): (
             torch.cat([sample.vertices[:2], sample.rest[2:]]),
             torch.cat([others[:2], sample.vertices[2:]]),
         ),
@@ -104,6 +104,23 @@ def test_control_points_are_taught_where_the_target_has_them(pairs):
     assert losses["control"].item() == pytest.approx((moved - target).abs().mean().item(), rel=1e-6)
     still = network.decode(network.encode(source))
     assert losses["heads"].item() == pytest.approx((still - source).abs().mean().item(), rel=1e-6)
+
+
+def test_a_region_of_another_head_changes_nothing_else_and_a_moved_copy_nothing_at_all():
+    network = lamm("control", pairs=("region",))
+    network.topology.__dict__["rims"] = tuple(region[:3] for region in network.topology.regions)
+    network.window.fill_(0.5)
+    source, target = network._pairs(batch(), generator())
+    assert torch.equal(source, batch().vertices)
+    changed = (target != source).any(-1)
+    for row in changed:
+        (own,) = (region for region in network.topology.regions if row[region].any())
+        assert row.sum() == row[own].sum() > 0
+    turn, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))
+    turn *= torch.linalg.det(turn)
+    head = heads(1)[0]
+    elsewhere = head @ turn + 0.3
+    torch.testing.assert_close(rigidly_placed(elsewhere, elsewhere[:4], head[:4]), head)
 
 
 def test_no_displacement_is_the_auto_encoder_to_the_last_bit():
