@@ -14,7 +14,7 @@ from implicit3dmm.geometry.mesh import Mesh, read_mesh
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.heads.frame import UNIT_MM, canonical_similarity
 from implicit3dmm.mesh_models.base import MeshModel
-from implicit3dmm.mesh_models.control import draw_moves
+from implicit3dmm.mesh_models.control import confinement, draw_moves
 from implicit3dmm.mesh_models.lamm import LAMM
 from implicit3dmm.mesh_models.topology import Topology
 
@@ -50,7 +50,8 @@ def drag(model: MeshModel, vertices: Float[np.ndarray, "v 3"], moves: Float[np.n
     """A head with its control points moved.
 
     What displacements change of the head that the network makes of its code is added to the head itself, so that
-    nothing of it is lost, and displacements of zero give it back to the last bit.
+    nothing of it is lost, and displacements of zero give it back to the last bit. Beyond the regions whose points
+    move, the change dies away within `COLLAR_MM`.
 
     Args:
         model: a LAMM that was taught to follow control points.
@@ -69,7 +70,8 @@ def drag(model: MeshModel, vertices: Float[np.ndarray, "v 3"], moves: Float[np.n
     with torch.no_grad():
         codes = network.encode(torch.as_tensor(np.asarray(vertices, np.float32))[None])
         moved = network.decode(codes, torch.as_tensor(np.asarray(moves, np.float32))[None])
-        return vertices + (moved - network.decode(codes))[0].numpy()
+        change = (moved - network.decode(codes))[0].numpy()
+    return vertices + confinement(model.topology, vertices, moves)[:, None] * change
 
 
 def steerable(model: MeshModel) -> LAMM:

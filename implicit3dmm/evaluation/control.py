@@ -17,6 +17,7 @@ from implicit3dmm.evaluation.summary import write_text
 from implicit3dmm.evaluation.tables import markdown_table, plus_minus
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.mesh_models.base import MeshModel
+from implicit3dmm.mesh_models.control import confinement, moves_towards
 from implicit3dmm.mesh_models.lamm import LAMM
 
 REGIONS = ("nose", "mouth", "eye_L", "ear_L", "chin")
@@ -41,6 +42,8 @@ class Local(NamedTuple):
     outside: Estimate
     ratio: Estimate
     """Outside over inside."""
+    confined: Estimate | None
+    """The same where `edit drag` confines the change; None for what follows no control points."""
 
 
 def evaluate_control(
@@ -114,14 +117,20 @@ def _followed(network: LAMM, data: RegisteredHeads, rows: np.ndarray) -> Followe
 @torch.no_grad()
 def _local(model: MeshModel, data: RegisteredHeads, people: np.ndarray, name: str) -> Local:
     own: Bool[np.ndarray, " v"] = model.topology.labels == model.topology.region(name)
-    rows = []
+    steered = isinstance(model.network, LAMM)
+    rows, confined = [], []
     for source, donor in people:
         given, other = (torch.from_numpy(data.vertices[[row]]) for row in (source, donor))
         still = model.network.decode(model.network.encode(given))
         moved = _distance(model.network.with_region(given, other, name), still)
         rows.append((moved[own].mean(), moved[~own].mean()))
+        if steered:
+            moves = moves_towards(model.topology, data.vertices[source], data.vertices[donor], [name])
+            kept = moved * confinement(model.topology, data.vertices[source], moves)
+            confined.append(kept[~own].mean() / kept[own].mean())
     inside, outside = np.array(rows).T
-    return Local(estimate_mean(inside), estimate_mean(outside), estimate_mean(outside / inside))
+    ratios = estimate_mean(np.array(confined)) if steered else None
+    return Local(estimate_mean(inside), estimate_mean(outside), estimate_mean(outside / inside), ratios)
 
 
 def _distance(found: torch.Tensor, wanted: torch.Tensor) -> Float[np.ndarray, " v"]:
@@ -134,7 +143,10 @@ def _over_subjects(values: Float[np.ndarray, " r"], subjects: np.ndarray) -> Est
 
 def _plain(tables: Mapping[str, Mapping[str, NamedTuple]]) -> dict:
     return {
-        name: {key: {column: value._asdict() for column, value in row._asdict().items()} for key, row in rows.items()}
+        name: {
+            key: {column: value and value._asdict() for column, value in row._asdict().items()}
+            for key, row in rows.items()
+        }
         for name, rows in tables.items()
     }
 
@@ -153,8 +165,10 @@ def _to_markdown(
             markdown_table(["", "pairs", "heads given back", "control points", "other vertices"], rows, left=2) + "\n"
         )
     rows = [
-        [name, region, *(plus_minus(value, digits=3) for value in row)]
+        [name, region, *("–" if value is None else plus_minus(value, digits=3) for value in row)]
         for name, regions in local.items()
         for region, row in regions.items()
     ]
-    return text + markdown_table(["", "edited", "moved inside, mm", "outside, mm", "outside / inside"], rows, left=2)
+    return text + markdown_table(
+        ["", "edited", "moved inside, mm", "outside, mm", "outside / inside", "confined"], rows, left=2
+    )

@@ -10,9 +10,13 @@ import numpy as np
 from jaxtyping import Float
 
 from implicit3dmm.data.registered import RegisteredHeads
+from implicit3dmm.geometry.neighbours import NearestNeighbours
 from implicit3dmm.geometry.similarity import fit_similarity
+from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.mesh_models.topology import Topology
 
+COLLAR_MM = 10.0
+"""An edit dies away within this distance of its regions."""
 PAIRS = 1000
 """Pairs of heads whose regions are compared."""
 SEED = 0
@@ -40,6 +44,24 @@ def moves_towards(
         placed = fit_similarity(donor[rim], source[rim], with_scale=False).apply(donor[points].astype(np.float64))
         moves[chosen] = placed - source[points]
     return moves
+
+
+def confinement(
+    topology: Topology, places: Float[np.ndarray, "v 3"], moves: Float[np.ndarray, "c 3"]
+) -> Float[np.ndarray, " v"]:
+    """How much of an edit each vertex takes: all in the regions whose control points move, nothing 1 cm beyond.
+
+    Args:
+        topology: of the head.
+        places: of its vertices, canonical units.
+        moves: of the control points.
+    """
+    edited = np.isin(topology.labels, np.unique(topology.control_regions[moves.any(1)]))
+    if not edited.any():
+        return np.zeros(topology.size)
+    away, _ = NearestNeighbours(places[edited].astype(np.float64)).query(places.astype(np.float64))
+    share = np.clip(1 - away * UNIT_MM / COLLAR_MM, 0, 1)
+    return share**2 * (3 - 2 * share)
 
 
 def move_statistics(

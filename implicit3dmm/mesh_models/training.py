@@ -115,8 +115,10 @@ class MeshTrainer:
             torch.manual_seed(settings.seed)
             network = build_network(config.network, topology)
         network.see(self.data)
-        if config.start is not None:
-            network.start_from(load_network(config.start).network.state_dict())
+        start = None if config.start is None else load_network(config.start)
+        self._start = start and start.name
+        if start:
+            network.start_from(start.network.state_dict())
         self.network = network.to(self.device)
         self.optimiser = network.optimiser(learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
@@ -149,7 +151,7 @@ class MeshTrainer:
         """The model as it stands."""
         info = {
             "licence": f"weights: MIT; trained on {self.heads.recipe.source}: {self.heads.source.licence}",
-            "start": self.config.start,
+            "start": self._start,
             "recipe": to_mapping(self.heads.recipe),
             "heads": len(self.data),
             **self.run.info(),

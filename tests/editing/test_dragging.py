@@ -13,6 +13,7 @@ from implicit3dmm.editing.dragging import drag, drawn_moves, named_moves, open_r
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.control import evaluate_control
 from implicit3dmm.geometry.mesh import Mesh, write_mesh
+from implicit3dmm.geometry.neighbours import NearestNeighbours
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.mesh_models.base import MeshModel, load_network
 from implicit3dmm.mesh_models.control import move_statistics, moves_towards
@@ -47,7 +48,9 @@ def test_no_move_gives_the_head_back_and_a_move_changes_its_region_most(model, p
     assert drag(model, head, np.zeros((36, 3))) is head
     moved = np.linalg.norm(drag(model, head, named_moves(model.topology, {"nose": (0, 0, 5)})) - head, axis=1)
     nose = model.topology.labels == 0
-    assert moved[nose].mean() > moved[~nose].mean()
+    assert moved[nose].mean() > 3 * moved[~nose].mean()
+    away = 200 * NearestNeighbours(head[nose].astype(np.float64)).query(head.astype(np.float64))[0]
+    assert not moved[away > 10].any()
 
 
 def test_moves_are_named_by_region_or_by_one_point_and_add_up(model):
@@ -124,4 +127,5 @@ def test_errors_of_control_and_motions_of_edits_are_those_of_the_network(model, 
     assert own.given_back.count == 3
     nose = local[model.name]["nose"]
     assert nose.inside.mean > nose.outside.mean
+    assert nose.confined.mean < 0.5 * nose.ratio.mean
     assert "| nose " in (tmp_path / "summary.md").read_text()
