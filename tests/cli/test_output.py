@@ -166,7 +166,8 @@ def test_models_lists_what_is_shipped(command):
     assert "\nparts: PartsCascade, codes nose 48, eyes 48, mouth 48, rem 112" in result.out
     assert "trained on 256 makehuman with 8 composites each" in result.out
     assert "CC0" in result.out
-    assert result.out.count("\n") == 9
+    assert "\nlamm: LAMM, codes 256, of registered heads" in result.out
+    assert result.out.count("\n") == 12
 
 
 def test_a_reader_who_has_seen_enough_is_no_error(process):
