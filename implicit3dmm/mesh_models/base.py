@@ -179,7 +179,7 @@ def build_network(config: Any, topology: Topology) -> MeshNetwork:
 
 @cache
 def _load_architectures() -> None:
-    import implicit3dmm.mesh_models.lamm  # noqa: F401 (registers itself)
+    from implicit3dmm.mesh_models import lamm, sdvae, spiralnet  # noqa: F401 (they register themselves)
 
 
 @dataclass(frozen=True)
