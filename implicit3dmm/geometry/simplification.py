@@ -50,7 +50,7 @@ def simplify(mesh: Mesh, vertices: int) -> Simplification:
         places, faces, _, _ = igl.qslim(mesh.vertices, mesh.faces, max(goal, 1))
         if len(places) == vertices:
             kept = _nearest_distinct(places, mesh.vertices)
-            return Simplification(Mesh(mesh.vertices[kept], faces), kept)
+            return Simplification(Mesh(mesh.vertices[kept], faces.astype(np.int64)), kept)
         low, high = (goal + 1, high) if len(places) < vertices else (low, goal - 1)
     raise InputError(f"a mesh of {len(mesh.vertices)} vertices cannot be brought to {vertices}; is it manifold?")
 

@@ -13,11 +13,14 @@ from implicit3dmm.data.building import build_corpus
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields import DeepSDFConfig
+from implicit3dmm.mesh_models.base import load_network, network_configs
+from implicit3dmm.mesh_models.training import MeshRunConfig, MeshTrainer
 from implicit3dmm.models import load_model
 from implicit3dmm.resources import config_folder
 from implicit3dmm.training import RunConfig, Trainer, TrainingConfig
 from implicit3dmm.training.checkpoints import Spent
 from implicit3dmm.training.trainer import _schedule
+from implicit3dmm.yaml_files import read_yaml
 
 SMALL = TrainingConfig(
     steps=6,
@@ -59,9 +62,36 @@ def same_bits(path, other) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("name", sorted(path.parent.name for path in config_folder().glob("*/tiny.yaml")))
-def test_every_tiny_config_trains_two_steps(name, tiny_corpus, tmp_path):
+NETWORKS = sorted(network_configs())
+FIELDS = sorted({path.parent.name for path in config_folder().glob("*/tiny.yaml")} - set(NETWORKS))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_tiny_network_trains_two_steps(name, tiny_corpus, tmp_path):
+    overrides = ["training.steps=2", "training.log_every=1", "training.batch=2"]
+    settings = load_config(MeshRunConfig, config_folder() / name / "tiny.yaml", overrides)
+    model = MeshTrainer(settings, tiny_corpus, tmp_path / "run").train()
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [1, 2]
+    loaded = load_network(tmp_path / "run/model.safetensors")
+    codes = np.ones((1, model.network.latent_dim))
+    assert np.array_equal(loaded.decode(codes), model.decode(codes))
+    assert loaded.network.config == settings.network
+
+
+@pytest.mark.parametrize(
+    "path", sorted(config_folder().glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_every_shipped_config_can_be_read(path):
+    kinds = {"field": RunConfig, "network": MeshRunConfig}
+    mapping = read_yaml(path)
+    load_config(next((kind for key, kind in kinds.items() if key in mapping), Recipe), path)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_tiny_field_trains_two_steps(name, tiny_corpus, tmp_path):
     overrides = ["training.steps=2", "training.log_every=1", "training.shapes=2", "training.surface_points=16"]
+    if name == "parts_cascade":  # the corpus has no composites
+        overrides += ["training.losses.landmark=0", "training.losses.consistency=0"]
     settings = load_config(RunConfig, config_folder() / name / "tiny.yaml", overrides)
     model = Trainer(settings, tiny_corpus, tmp_path / "run").train()
     assert [row["step"] for row in metrics(tmp_path / "run")] == [1, 2]
