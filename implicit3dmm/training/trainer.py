@@ -56,7 +56,7 @@ class Trainer:
         self.run = Run(folder, config, of="field")
         generator = torch.Generator().manual_seed(settings.seed)
         start = _load_start(config)
-        self._known = start.prior if start else None
+        self._start, self._known = (start.name, start.prior) if start else (None, None)
         bank = LatentBank(
             field.latent_specs,
             corpus.record_subject,
@@ -114,7 +114,7 @@ class Trainer:
         sources = "; ".join(f"{member.recipe.source}: {member.source.licence}" for member in members)
         info = {
             "licence": f"weights: MIT; trained on {sources}",
-            "start": self.config.start,
+            "start": self._start,
             "recipes": [to_mapping(member.recipe) for member in members],
             **self.run.info(),
         }

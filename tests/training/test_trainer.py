@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,14 @@ def test_every_tiny_field_trains_two_steps(name, tiny_corpus, tmp_path):
     assert loaded.info["steps"] == 2
     assert loaded.info["recipes"][0]["seed"] == tiny_corpus.recipe.seed
     assert "MIT" in loaded.info["licence"]
+
+
+def test_a_model_names_the_one_that_it_started_from_and_no_path(tiny_corpus, tmp_path):
+    first = Trainer(config(), tiny_corpus, tmp_path / "first")
+    first.train()
+    start = replace(config(), start=str(tmp_path / "first/model.safetensors"))
+    assert Trainer(start, tiny_corpus, tmp_path / "second").model().info["start"] == "first"
+    assert first.model().info["start"] is None
 
 
 def test_a_run_folder_holds_what_makes_it_again(tiny_corpus, tmp_path):
