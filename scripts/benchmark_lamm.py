@@ -71,7 +71,7 @@ def training(form: str, repeats: int) -> str:
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)
         if form == "own":
-            loss = network.losses(batch, share=0, generator=generator)["total"]
+            loss = network.losses(batch, generator=generator)["total"]
         else:
             loss = merged_loss(network, vertices, form)
         loss.backward()

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from implicit3dmm.data.building import build_corpus
 from implicit3dmm.data.corpus import Corpus
@@ -30,6 +31,16 @@ def makehuman() -> HeadSource:
 def template(makehuman) -> HeadTemplate:
     """The built-in head."""
     return makehuman.template
+
+
+@pytest.fixture
+def torch_as_it_was():
+    """One thread; and torch's threads and denormals, which a training changes, are left as they were found."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture

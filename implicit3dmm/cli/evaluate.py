@@ -325,7 +325,12 @@ def locality(
 
 
 def compare(
-    corpus: str, out: Path, models: TheModels = Models(), heads: TheHeads = Heads(heads=20), points: int = 10000
+    corpus: str,
+    out: Path,
+    model: tuple[str, ...] = ("imhead", "parts", "lamm"),
+    heads: TheHeads = Heads(heads=20),
+    points: int = 10000,
+    resolution: int = 128,
 ) -> int:
     """Everything in one table: fields from loose points, principal components from points and from vertices, networks
     of registered heads from vertices; errors, sizes, times and memory.
@@ -333,22 +338,23 @@ def compare(
     Args:
         corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as registered).
         out: Folder for summary.md, summary.json and a folder of each model.
-        models: What is compared; --steps is not for this protocol.
+        model: Released models, files of fields, of principal components and of networks of registered heads.
         heads: Whose surfaces are measured; distances of vertices are taken over the whole split.
         points: Points of each scan.
+        resolution: Cells along the longest side of the box of a field's meshes.
     """
     from implicit3dmm.data.corpus import open_heads
-    from implicit3dmm.evaluation.compare import compare as evaluate_compare
+    from implicit3dmm.evaluation.compare import evaluate_compare
 
     source = open_heads(corpus)
     with _results(out, keeps="*/*/results.jsonl"):
         evaluate_compare(
             source,
-            models.model,
+            model,
             folder=out,
             held_out=heads.held_out(),
             points=points,
-            resolution=models.resolution,
+            resolution=resolution,
             progress=progress("compare"),
         )
     return _show(out)

@@ -1,7 +1,8 @@
 """implicit3dmm train: a model from a corpus."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
@@ -36,87 +37,51 @@ def train(
     from implicit3dmm.config import describe, load_config
     from implicit3dmm.errors import InputError
     from implicit3dmm.resources import config_file
+    from implicit3dmm.training.curve import draw_curve
     from implicit3dmm.yaml_files import read_yaml
 
     path = config_file("", config)
-    kind = _Networks if "network" in read_yaml(path) else _Fields
+    kind, open_trainer, use = _networks() if "network" in read_yaml(path) else _fields()
     chosen = overrides if start is None else (*overrides, f"start={start}")
-    settings = load_config(kind.config(), path, chosen)
+    settings = load_config(kind, path, chosen)
     if explain:
-        print(describe(kind.config()))
+        print(describe(kind))
         return 0
     if (out / "checkpoint.safetensors").exists() and not resume:
         raise InputError(f"{out} holds a run already; add --resume to go on with it, or choose another folder")
-    heads = kind.heads(corpus)
     with run_folder(out, keeps="checkpoint.safetensors", advice="--resume goes on from the last checkpoint"):
-        trainer = kind.trainer(settings, heads, out, open_device(device))
+        trainer = open_trainer(settings, corpus, out, open_device(device))
         if resume:
             trainer.resume()
         trainer.train(progress=progress("steps"))
-        kind.finish(out)
+        draw_curve(out)
     weights, run = out / "model.safetensors", trainer.run
-    print(f"{weights}: {run.step} steps in {run.spent.seconds:.0f} s; {kind.use} --model {weights}")
+    print(f"{weights}: {run.step} steps in {run.spent.seconds:.0f} s; {use} --model {weights}")
     return 0
 
 
-class _Fields:
-    """The training of fields."""
+def _fields() -> tuple[type, Callable, str]:
+    """Of fields: the config's class, what opens a trainer, and what to do with the weights."""
+    from implicit3dmm.data.corpora import Corpora
+    from implicit3dmm.data.corpus import Corpus
+    from implicit3dmm.training import RunConfig, Trainer
 
-    use = "fit with"
-
-    @staticmethod
-    def config() -> type:
-        from implicit3dmm.training import RunConfig
-
-        return RunConfig
-
-    @staticmethod
-    def heads(corpora: tuple[Path, ...]) -> Any:
-        from implicit3dmm.data.corpora import Corpora
-        from implicit3dmm.data.corpus import Corpus
-
+    def open_trainer(settings: RunConfig, corpora: tuple[Path, ...], out: Path, device: str) -> Trainer:
         members = [Corpus(folder) for folder in corpora]
-        return members[0] if len(members) == 1 else Corpora(members)
+        return Trainer(settings, members[0] if len(members) == 1 else Corpora(members), out, device=device)
 
-    @staticmethod
-    def trainer(settings: Any, heads: Any, out: Path, device: str) -> Any:
-        from implicit3dmm.training import Trainer
-
-        return Trainer(settings, heads, out, device=device)
-
-    @staticmethod
-    def finish(out: Path) -> None:
-        from implicit3dmm.training.curve import draw_curve
-
-        draw_curve(out)
+    return RunConfig, open_trainer, "fit with"
 
 
-class _Networks:
-    """The training of networks of registered heads."""
+def _networks() -> tuple[type, Callable, str]:
+    """The same of networks of registered heads."""
+    from implicit3dmm.data.corpus import open_heads
+    from implicit3dmm.errors import InputError
+    from implicit3dmm.mesh_models.training import MeshRunConfig, MeshTrainer
 
-    use = "compare with 'implicit3dmm evaluate compare'"
-
-    @staticmethod
-    def config() -> type:
-        from implicit3dmm.mesh_models.training import MeshRunConfig
-
-        return MeshRunConfig
-
-    @staticmethod
-    def heads(corpora: tuple[Path, ...]) -> Any:
-        from implicit3dmm.data.corpus import open_heads
-        from implicit3dmm.errors import InputError
-
+    def open_trainer(settings: MeshRunConfig, corpora: tuple[Path, ...], out: Path, device: str) -> MeshTrainer:
         if len(corpora) > 1:
             raise InputError(f"{len(corpora)} corpora given; a network of registered heads takes one; give one")
-        return open_heads(corpora[0])
+        return MeshTrainer(settings, open_heads(corpora[0]), out, device=device)
 
-    @staticmethod
-    def trainer(settings: Any, heads: Any, out: Path, device: str) -> Any:
-        from implicit3dmm.mesh_models.training import MeshTrainer
-
-        return MeshTrainer(settings, heads, out, device=device)
-
-    @staticmethod
-    def finish(out: Path) -> None:
-        """Its losses have no unit that a picture could share."""
+    return MeshRunConfig, open_trainer, "compare with 'implicit3dmm evaluate compare'"

@@ -14,7 +14,7 @@ from implicit3dmm.geometry.mesh import Mesh, read_mesh
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.heads.frame import UNIT_MM, canonical_similarity
 from implicit3dmm.mesh_models.base import MeshModel
-from implicit3dmm.mesh_models.control import confinement, draw_moves
+from implicit3dmm.mesh_models.control import confinement
 from implicit3dmm.mesh_models.lamm import LAMM
 from implicit3dmm.mesh_models.topology import Topology
 
@@ -105,9 +105,14 @@ def drawn_moves(
         raise InputError(
             f"count {count}, temperature {temperature}, seed {seed}: give at least 1, and 0 or more of the others"
         )
-    network, rng = steerable(model), np.random.default_rng(seed)
-    mean, covariance = network.move_mean.double().numpy(), network.move_covariance.double().numpy()
-    return draw_moves(model.topology, mean, covariance, names, count, temperature=temperature, rng=rng)
+    network, topology = steerable(model), model.topology
+    chosen = np.isin(topology.control_regions, [topology.region(name) for name in names])
+    flat = np.repeat(chosen, 3)
+    spread = temperature**2 * network.move_covariance.double().numpy()[np.ix_(flat, flat)]
+    mean = network.move_mean.double().numpy()[chosen].ravel()
+    moves = np.zeros((count, len(flat)))
+    moves[:, flat] = np.random.default_rng(seed).multivariate_normal(mean, spread, size=count, method="eigh")
+    return moves.reshape(count, -1, 3)
 
 
 def named_moves(topology: Topology, moves_mm: Mapping[str, Sequence[float]]) -> Float[np.ndarray, "c 3"]:

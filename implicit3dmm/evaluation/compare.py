@@ -25,16 +25,17 @@ from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.cases import Case, HeldOut
 from implicit3dmm.evaluation.conditions import Condition
-from implicit3dmm.evaluation.estimates import estimate
+from implicit3dmm.evaluation.estimates import estimate, over_heads
 from implicit3dmm.evaluation.methods import FieldMethod, Method, MethodInfo, open_method
 from implicit3dmm.evaluation.references import Reference, is_reference, open_reference
 from implicit3dmm.evaluation.regions import HEADLINE, WIDE_PARTS, head_parts
 from implicit3dmm.evaluation.results import ResultsFolder, Row, write_json
-from implicit3dmm.evaluation.statistics import Estimate, estimate_mean
+from implicit3dmm.evaluation.statistics import Estimate
 from implicit3dmm.evaluation.summary import write_text
 from implicit3dmm.evaluation.tables import large_number, markdown_table, plus_minus
 from implicit3dmm.evaluation.trials import MEAN_HEAD, run_trials
 from implicit3dmm.extraction import extract
+from implicit3dmm.fitting.config import FitConfig
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.mesh_models.base import is_network_file
@@ -77,7 +78,7 @@ class Compared:
     cost: Cost | None = None
 
 
-def compare(
+def evaluate_compare(
     heads: Heads,
     models: Sequence[str],
     *,
@@ -110,13 +111,17 @@ def compare(
     condition.validate()
     paths = [model_file(model) for model in models]
     references = {path: open_reference(path) for path in paths if is_reference(path)}
-    readers = {path: open_method(path, resolution=resolution) for path in paths if not is_network_file(path)}
+    fits = FitConfig(seed=held_out.seed)
+    readers = {
+        path: open_method(path, config=fits, resolution=resolution) for path in paths if not is_network_file(path)
+    }
+    everyone = RegisteredHeads.of(heads, held_out.split) if references else None
     for own in (references, readers):
         names = [each.name for each in own.values()]
         if len(set(names)) < len(names):
             raise InputError(f"models called {', '.join(names)} given; give models of different names")
     known_rows = {
-        (path, "vertices"): _from_vertices(reference, heads, folder, held_out, progress)
+        (path, "vertices"): _from_vertices(reference, heads, everyone, folder, held_out, progress)
         for path, reference in references.items()
     }
     if readers:
@@ -134,7 +139,7 @@ def compare(
             if row is not None and path is not None:
                 given = case.head.vertices if reads == "vertices" else case.scan(condition).points
                 size = path.stat().st_size / 1e6
-                row = replace(row, cost=_alone(partial(cost, path, reads, given, resolution)), file_mb=size)
+                row = replace(row, cost=_alone(partial(cost, path, reads, given, fits, resolution)), file_mb=size)
                 row = replace(row, parameters=row.parameters or _parameters(readers[path]))
             table += [row] if row is not None else []
     write_json(Path(folder) / "summary.json", [asdict(row) for row in table])
@@ -142,13 +147,14 @@ def compare(
     return table
 
 
-def cost(path: Path, reads: str, given: Float[np.ndarray, "n 3"], resolution: int) -> Cost:
+def cost(path: Path, reads: str, given: Float[np.ndarray, "n 3"], fits: FitConfig, resolution: int) -> Cost:
     """Fits and decodes one head in this process.
 
     Args:
         path: of the model.
         reads: "vertices" or "points".
         given: the head as vertices in the canonical frame, or as loose points.
+        fits: settings of a fit to points.
         resolution: of a field's mesh.
     """
     torch.set_num_threads(1)
@@ -159,7 +165,7 @@ def cost(path: Path, reads: str, given: Float[np.ndarray, "n 3"], resolution: in
         decoding, _ = _timed(lambda: [reference.decode(code) for _ in range(DECODES)])
         decoding /= DECODES
     else:
-        method = open_method(path, resolution=resolution)
+        method = open_method(path, config=fits, resolution=resolution)
         fitting, result = _timed(lambda: method.fit(given))
         if isinstance(method, FieldMethod):
             decoding, _ = _timed(lambda: extract(method.model, result.codes, resolution=resolution))
@@ -192,12 +198,12 @@ def _alone(run: Callable[[], Cost]) -> Cost:
 def _from_vertices(
     reference: Reference,
     heads: Heads,
+    everyone: RegisteredHeads,
     folder: str | Path,
     held_out: HeldOut,
     progress: Callable[[Iterable], Iterable],
 ) -> Compared:
     """A model of registered heads, given the vertices of all heads of the split."""
-    everyone = RegisteredHeads.of(heads, held_out.split)
     masks = head_parts(heads.source.template)
     missed: dict[str, list[np.ndarray]] = {part: [] for part in WIDE_PARTS}
     for start in progress(range(0, len(everyone), AT_ONCE)):
@@ -228,17 +234,13 @@ def _from_vertices(
         reference.info,
         reference.latent_size,
         reference.parameters,
-        vertex_mm={part: _over_subjects(np.concatenate(own), everyone.subjects) for part, own in missed.items()},
+        vertex_mm={part: over_heads(np.concatenate(own), everyone.subjects) for part, own in missed.items()},
         surface_mm=_surface([row for row in kept.rows if row["record"] in set(records)]),
     )
 
 
 def _surface(rows: Sequence[Row]) -> Parts:
     return {part: estimate(rows, part, "surface_mean_mm") for part in WIDE_PARTS}
-
-
-def _over_subjects(values: Float[np.ndarray, " r"], subjects: np.ndarray) -> Estimate:
-    return estimate_mean(np.array([values[subjects == subject].mean() for subject in np.unique(subjects)]))
 
 
 def _parameters(method: Method) -> int | None:
@@ -266,11 +268,7 @@ def _to_markdown(table: Sequence[Compared], heads: Heads, held_out: HeldOut, poi
                 "–" if size is None else f"{size:.1f}",
                 *_two(row.vertex_mm),
                 *_two(row.surface_mm),
-                *(
-                    ("–", "–", "–")
-                    if row.cost is None
-                    else (f"{c:.{d}f}" for c, d in zip(row.cost, (2, 1, 0), strict=True))
-                ),
+                *_costs(row.cost),
             ]
         )
     everyone, some = len(heads.records(held_out.split)), len(held_out.records(heads))

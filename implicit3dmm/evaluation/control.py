@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
+from implicit3dmm.evaluation.estimates import over_heads
 from implicit3dmm.evaluation.results import write_json
 from implicit3dmm.evaluation.statistics import Estimate, estimate_mean
 from implicit3dmm.evaluation.summary import write_text
@@ -111,7 +112,7 @@ def _followed(network: LAMM, data: RegisteredHeads, rows: np.ndarray) -> Followe
         columns.append((back.mean(), away[network.topology.controls].mean(), away[others].mean()))
     subjects = data.subjects[rows[:, 0]]
     values = np.array(columns)
-    return Followed(*(_over_subjects(column, subjects) for column in values.T))
+    return Followed(*(over_heads(column, subjects) for column in values.T))
 
 
 @torch.no_grad()
@@ -135,10 +136,6 @@ def _local(model: MeshModel, data: RegisteredHeads, people: np.ndarray, name: st
 
 def _distance(found: torch.Tensor, wanted: torch.Tensor) -> Float[np.ndarray, " v"]:
     return UNIT_MM * (found - wanted)[0].norm(dim=-1).double().numpy()
-
-
-def _over_subjects(values: Float[np.ndarray, " r"], subjects: np.ndarray) -> Estimate:
-    return estimate_mean(np.array([values[subjects == subject].mean() for subject in np.unique(subjects)]))
 
 
 def _plain(tables: Mapping[str, Mapping[str, NamedTuple]]) -> dict:

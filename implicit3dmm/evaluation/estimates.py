@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from implicit3dmm.evaluation.results import Row
 from implicit3dmm.evaluation.statistics import Estimate, estimate_mean, mean
@@ -45,6 +45,14 @@ def estimate_difference(rows: Sequence[Row], others: Sequence[Row], part: str, m
 def over_subjects(rows: Iterable[Row], value: Callable[[Row], float]) -> Estimate:
     """Mean over subjects, each the mean of its heads: heads of one person are no independent draws."""
     return estimate_mean(_subject_means(rows, value))
+
+
+def over_heads(values: Float[np.ndarray, " r"], subjects: Int[np.ndarray, " r"]) -> Estimate:
+    """The same of a value for each head, given the number of its subject."""
+    return over_subjects(
+        [{"subject": subject, "value": value} for subject, value in zip(subjects, values, strict=True)],
+        lambda row: row["value"],
+    )
 
 
 def _subject_means(rows: Iterable[Row], value: Callable[[Row], float]) -> Float[np.ndarray, " s"]:

@@ -17,7 +17,7 @@ from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.mesh_models.topology import Topology
-from implicit3dmm.mesh_models.weights import read_arrays, read_header, write_weights
+from implicit3dmm.mesh_models.weights import checked_header, has_format, read_arrays, write_weights
 from implicit3dmm.models import FRAME, model_file
 
 FORMAT = "implicit3dmm-mesh-network"
@@ -90,7 +90,7 @@ class MeshNetwork(nn.Module, ABC):
         return torch.optim.AdamW(self.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
 
     def train_step(
-        self, draw: Draw, optimiser: torch.optim.Optimizer, *, batch: int, share: float, generator: torch.Generator
+        self, draw: Draw, optimiser: torch.optim.Optimizer, *, batch: int, generator: torch.Generator
     ) -> dict[str, float]:
         """Takes one step.
 
@@ -98,21 +98,20 @@ class MeshNetwork(nn.Module, ABC):
             draw: draws training heads.
             optimiser: of the network, whose rates are set.
             batch: heads of a step.
-            share: of the training that is done, 0 to 1.
             generator: of all that the step draws.
 
         Returns:
             Losses by name, "total" among them.
         """
         optimiser.zero_grad(set_to_none=True)
-        losses = self.losses(draw(batch), share=share, generator=generator)
+        losses = self.losses(draw(batch), generator=generator)
         losses["total"].backward()
         optimiser.step()
         return {name: loss.item() for name, loss in losses.items()}
 
-    def losses(self, batch: Batch, *, share: float, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
-        """Losses by name, "total" among them, of an architecture that one backward pass trains."""
-        raise NotImplementedError(f"{type(self).__name__} defines neither losses nor train_step")
+    @abstractmethod
+    def losses(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
+        """Losses by name: "total" is what a step lowers, those that are lengths are in canonical units."""
 
     @abstractmethod
     def encode(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, "b d"]:
@@ -262,10 +261,7 @@ def save_network(path: str | Path, model: MeshModel, *, half: bool = False) -> N
 
 def is_network_file(path: str | Path) -> bool:
     """Whether a file holds a network of registered heads; its header alone is read."""
-    try:
-        return read_header(path).get("format") == FORMAT
-    except InputError:
-        return False
+    return has_format(path, FORMAT)
 
 
 def load_network(name_or_path: str | Path) -> MeshModel:
@@ -278,15 +274,8 @@ def load_network(name_or_path: str | Path) -> MeshModel:
         InputError: there is no such file, or it is damaged, foreign or of a newer version.
     """
     path = model_file(name_or_path)
-    header = read_header(path)
-    if header.get("format") != FORMAT:
-        raise InputError(f"{path} holds no network of registered heads; give a file that 'implicit3dmm train' wrote")
-    if not {"version", "info", "network", "regions"} <= header.keys():
-        raise InputError(f"{path} lacks a part of its header; get the file again")
-    if header["version"] > FORMAT_VERSION:
-        raise InputError(
-            f"{path} has format version {header['version']}; this program reads {FORMAT_VERSION}; update it"
-        )
+    what = "network of registered heads; give a file that 'implicit3dmm train' wrote"
+    header = checked_header(path, FORMAT, FORMAT_VERSION, {"info", "network", "regions"}, what=what)
     config = from_mapping(Architecture, {"network": header["network"]}, where=str(path)).network
     known = read_arrays(path, TOPOLOGY)
     topology = Topology(**known, names=tuple(header["regions"]))

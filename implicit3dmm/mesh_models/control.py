@@ -39,11 +39,27 @@ def moves_towards(
     moves = np.zeros((len(topology.controls), 3))
     for name in names:
         number = topology.region(name)
-        rim, chosen = topology.rims[number], topology.control_regions == number
+        chosen = topology.control_regions == number
         points = topology.controls[chosen]
-        placed = fit_similarity(donor[rim], source[rim], with_scale=False).apply(donor[points].astype(np.float64))
+        placed = placed_region(topology, source, donor, number)[np.searchsorted(topology.regions[number], points)]
         moves[chosen] = placed - source[points]
     return moves
+
+
+def placed_region(
+    topology: Topology, source: Float[np.ndarray, "v 3"], donor: Float[np.ndarray, "v 3"], number: int
+) -> Float[np.ndarray, "n 3"]:
+    """Where the vertices of a donor's region are once the rigid motion of its rim has brought it to the source.
+
+    Args:
+        topology: of both heads.
+        source: vertices of the head that the region is taken to.
+        donor: vertices of the head that it is taken from.
+        number: the region's place in the topology's `names`.
+    """
+    rim, region = topology.rims[number], topology.regions[number]
+    motion = fit_similarity(donor[rim], source[rim], with_scale=False)
+    return motion.apply(donor[region].astype(np.float64))
 
 
 def confinement(
@@ -86,26 +102,3 @@ def move_statistics(
     region = np.repeat(topology.control_regions, 3)
     covariance = np.where(region[:, None] == region, np.cov(drawn.T), 0.0)
     return drawn.mean(0).reshape(-1, 3), covariance
-
-
-def draw_moves(
-    topology: Topology,
-    mean: Float[np.ndarray, "c 3"],
-    covariance: Float[np.ndarray, "d d"],
-    names: Sequence[str],
-    count: int,
-    *,
-    temperature: float,
-    rng: np.random.Generator,
-) -> Float[np.ndarray, "n c 3"]:
-    """Draws displacements of the control points of some regions; `temperature` scales the standard deviations.
-
-    Raises:
-        InputError: there is no such region.
-    """
-    chosen = np.isin(topology.control_regions, [topology.region(name) for name in names])
-    flat = np.repeat(chosen, 3)
-    moves = np.zeros((count, len(flat)))
-    spread = covariance[np.ix_(flat, flat)] * temperature**2
-    moves[:, flat] = rng.multivariate_normal(mean[chosen].ravel(), spread, size=count, method="eigh")
-    return moves.reshape(count, -1, 3)

@@ -18,7 +18,7 @@ from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.neighbours import NearestNeighbours
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.mesh_models.base import Batch, MeshNetwork, register_network
-from implicit3dmm.mesh_models.control import move_statistics, moves_towards
+from implicit3dmm.mesh_models.control import move_statistics, moves_towards, placed_region
 from implicit3dmm.mesh_models.region_loss import region_loss
 from implicit3dmm.mesh_models.tokens import MixerLayer, Stack, TransformerLayer
 from implicit3dmm.mesh_models.topology import Topology
@@ -155,7 +155,7 @@ class LAMM(MeshNetwork):
         merged = torch.cat(parts, dim=1).unflatten(1, (-1, 3))
         return merged.index_select(1, self._back).mul_(self.unit).add_(self.mean)
 
-    def losses(self, batch: Batch, *, share: float, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
         """The multilayer loss of heads, and of heads whose control points are moved (section 3.2).
 
         A batch's sources are encoded once: what they give back and what moved sources give share the encoder.
@@ -190,7 +190,7 @@ class LAMM(MeshNetwork):
         super().see(heads)
         window = np.zeros(self.topology.size, np.float32)
         for number in range(len(self.topology.names)):
-            region, rim = self._places(number)
+            region, rim = self.topology.regions[number], self.topology.rims[number]
             if len(rim):
                 away = NearestNeighbours(heads.mean[rim].astype(np.float64)).query(heads.mean[region])[0]
                 share = np.clip(away * UNIT_MM / WINDOW_MM, 0, 1)
@@ -208,9 +208,8 @@ class LAMM(MeshNetwork):
         self, source: Float[Tensor, "b v 3"], donor: Float[Tensor, "b v 3"], name: str
     ) -> Float[Tensor, "b v 3"]:
         """The region's control points go to where the donor's region, rigidly placed, has them."""
-        moves = [
-            moves_towards(self.topology, *pair, [name]) for pair in zip(source.numpy(), donor.numpy(), strict=True)
-        ]
+        pairs = zip(source.cpu().numpy(), donor.cpu().numpy(), strict=True)
+        moves = [moves_towards(self.topology, *pair, [name]) for pair in pairs]
         return self.decode(self.encode(source), torch.from_numpy(np.stack(moves)).to(source))
 
     def by_region(self, vertices: Float[Tensor, "b v 3"]) -> list[Float[Tensor, "b c"]]:
@@ -243,13 +242,13 @@ class LAMM(MeshNetwork):
         others = batch.vertices[torch.randperm(len(batch.vertices), generator=generator).to(batch.vertices.device)]
         kinds = self.config.learning.pairs
         sources, targets = [], []
-        for kind, own, rest, other in zip(
-            kinds, *(part.chunk(len(kinds)) for part in (batch.vertices, batch.rest, others)), strict=False
-        ):
+        shares = (part.tensor_split(len(kinds)) for part in (batch.vertices, batch.rest, others))
+        for kind, own, rest, other in zip(kinds, *shares, strict=True):
             sources.append(rest if kind == "expression" else own)
             if kind == "region":
-                other = torch.stack([self._with_part(*pair, generator) for pair in zip(own, other, strict=True)])
-            targets.append(own if kind == "expression" else other)
+                targets += [self._with_part(*pair, generator)[None] for pair in zip(own, other, strict=True)]
+            else:
+                targets.append(own if kind == "expression" else other)
         return torch.cat(sources), torch.cat(targets)
 
     def _with_part(
@@ -257,13 +256,10 @@ class LAMM(MeshNetwork):
     ) -> Float[Tensor, "v 3"]:
         """A head with one region of another, drawn evenly, which passes over into its own towards the rim."""
         number = int(torch.randint(len(self.topology.names), (), generator=generator))
-        region, rim = (torch.from_numpy(each).to(source.device) for each in self._places(number))
-        placed = rigidly_placed(donor[region], donor[rim], source[rim])
-        return source.index_copy(0, region, torch.lerp(source[region], placed, self.window[region, None]))
-
-    def _places(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Vertices of a region, and of its rim."""
-        return self.topology.regions[number], self.topology.rims[number]
+        placed = placed_region(self.topology, source.cpu().numpy(), donor.cpu().numpy(), number)
+        region = torch.from_numpy(self.topology.regions[number]).to(source.device)
+        moved = torch.from_numpy(placed).to(source)
+        return source.index_copy(0, region, torch.lerp(source[region], moved, self.window[region, None]))
 
     def _layer_losses(
         self, states: list["_State"], targets: list[list[Float[Tensor, "b c"]]]
@@ -324,17 +320,6 @@ def _scheduled(
     way = [number / last for number in range(last + 1)]
     factors = [1.0] * (last + 1) if targets == "input" else way if towards == "head" else way[::-1]
     return list(map(_State, states, factors))
-
-
-def rigidly_placed(
-    points: Float[Tensor, "n 3"], rim: Float[Tensor, "r 3"], wanted: Float[Tensor, "r 3"]
-) -> Float[Tensor, "n 3"]:
-    """Points after the rotation and shift that bring a rim nearest to where it is wanted (Kabsch 1976)."""
-    middle, goal = rim.mean(0), wanted.mean(0)
-    left, _, right = torch.linalg.svd((rim - middle).T @ (wanted - goal))
-    sign = torch.ones(3).to(rim)
-    sign[2] = torch.linalg.det(left @ right).sign()
-    return (points - middle) @ (left * sign) @ right + goal
 
 
 def _layer(config: LAMMConfig, tokens: int) -> nn.Module:

@@ -1,8 +1,8 @@
 """Principal components of registered heads: the linear model that every other has to be better than."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh
-from implicit3dmm.mesh_models.weights import read_arrays, read_header, write_weights
+from implicit3dmm.mesh_models.weights import checked_header, has_format, read_arrays, write_weights
 from implicit3dmm.models import FRAME
 
 FORMAT = "implicit3dmm-pca"
@@ -160,13 +160,15 @@ class PCAModel:
                 f"vertices of shape {vertices.shape} given; {self.name} has {self.mean.shape}; give a head of the "
                 f"source {self.info['recipe']['source']}"
             )
-        return self._solve(self.basis.T @ (vertices - self.mean).ravel())
+        along = self.basis.T @ (vertices - self.mean).ravel()
+        if self.info.get("shows") == "additive":
+            return cho_solve(self._normal_matrix, along)
+        return along / np.square(self.deviations)
 
     @cached_property
-    def _solve(self) -> Callable[[Float[np.ndarray, " k"]], Float[np.ndarray, " k"]]:
-        """Solves the normal equations, which are diagonal but for an additive model."""
-        factor = cho_factor(self.basis.T.astype(np.float64) @ self.basis)
-        return partial(cho_solve, factor)
+    def _normal_matrix(self) -> tuple[Float[np.ndarray, "k k"], bool]:
+        """Cholesky factor of the products of the basis; people's and expressions' components are not orthogonal."""
+        return cho_factor(self.basis.T.astype(np.float64) @ self.basis)
 
     def sample(self, count: int, *, temperature: float = 1.0, rng: np.random.Generator) -> Float[np.ndarray, "n k"]:
         """Draws coefficients; `temperature` scales the standard deviations (0 gives the mean, 1 the heads' spread)."""
@@ -219,10 +221,7 @@ def save_pca(path: str | Path, model: PCAModel) -> None:
 
 def is_pca_file(path: str | Path) -> bool:
     """Whether a file holds a PCA model; its header alone is read, and what is no safetensors file is none."""
-    try:
-        return read_header(path).get("format") == FORMAT
-    except InputError:
-        return False
+    return has_format(path, FORMAT)
 
 
 def load_pca(path: str | Path) -> PCAModel:
@@ -231,15 +230,8 @@ def load_pca(path: str | Path) -> PCAModel:
     Raises:
         InputError: there is no such file, or it is damaged, foreign or of a newer version.
     """
-    header = read_header(path)
-    if header.get("format") != FORMAT:
-        raise InputError(f"{path} holds no PCA model; give a file that 'implicit3dmm pca' wrote")
-    if not {"version", "info"} <= header.keys():
-        raise InputError(f"{path} lacks a part of its header; get the file again")
-    if header["version"] > FORMAT_VERSION:
-        raise InputError(
-            f"{path} has format version {header['version']}; this program reads {FORMAT_VERSION}; update it"
-        )
+    what = "PCA model; give a file that 'implicit3dmm pca' wrote"
+    header = checked_header(path, FORMAT, FORMAT_VERSION, {"info"}, what=what)
     model = PCAModel(**read_arrays(path, ARRAYS), info=header["info"])
     _check_shapes(path, model)
     return model

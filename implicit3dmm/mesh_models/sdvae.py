@@ -95,7 +95,7 @@ class SDVAE(SpiralNet):
         """Heads of such deviations, canonical units."""
         return deviations * self.spread + self.mean
 
-    def losses(self, batch: Batch, *, share: float, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
         """The losses of a batch whose heads are swapped in a region that is drawn; see `SDVAEConfig`.
 
         "heads" is the mean absolute error, canonical units, as SpiralNet's.

@@ -139,7 +139,7 @@ class SpiralNet(MeshNetwork):
         """Heads of codes, canonical units."""
         return self.restored(self.decoded(codes))
 
-    def losses(self, batch: Batch, *, share: float, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
         """Mean absolute error in the network's unit ("total") and in canonical units ("heads")."""
         given = self.decoded(self.encode(batch.vertices))
         total = F.l1_loss(given, self.normalised(batch.vertices))

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from implicit3dmm.config import to_mapping
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
-from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.mesh_models.base import (
     Batch,
     MeshModel,
@@ -105,20 +103,21 @@ class MeshTrainer:
         self.heads = heads
         self.device = torch.device(device)
         settings = config.training
+        count, least = len(heads.subjects("train")), max(2, settings.subjects or 2)
+        if count < least:
+            raise InputError(f"{heads.name} has {count} training subjects; expected {least}")
         self.run = Run(folder, config, of="network")
         self.data = RegisteredHeads.of(heads, "train", subjects=settings.subjects)
-        count = len(np.unique(self.data.subjects))
-        if count < max(2, settings.subjects or 2):
-            raise InputError(f"{heads.name} has {count} training subjects; expected {max(2, settings.subjects or 2)}")
         topology = Topology.of(heads.source.template, controls=settings.controls)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             network = build_network(config.network, topology)
-        network.see(self.data)
         start = None if config.start is None else load_network(config.start)
         self._start = start and start.name
         if start:
             network.start_from(start.network.state_dict())
+        else:
+            network.see(self.data)
         self.network = network.to(self.device)
         self.optimiser = network.optimiser(learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
@@ -167,7 +166,6 @@ class MeshTrainer:
             lambda count: self._draw(count, generator),
             self.optimiser,
             batch=settings.batch,
-            share=step / settings.steps,
             generator=generator,
         )
         if not all(map(math.isfinite, losses.values())):
@@ -195,12 +193,3 @@ def rate_factor(step: int, settings: MeshTrainingConfig) -> float:
     least = settings.final_rate / settings.learning_rate
     done = (step - settings.warmup) / max(settings.steps - settings.warmup, 1)
     return least + (1 - least) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def reconstruction_errors(model: MeshModel, heads: RegisteredHeads, *, batch: int = 32) -> np.ndarray:
-    """Mean distance of the vertices of each head to those of its code, mm of the average adult, (r,)."""
-    errors = []
-    for start in range(0, len(heads), batch):
-        vertices = heads.vertices[start : start + batch]
-        errors.append(np.linalg.norm(model.decode(model.encode(vertices)) - vertices, axis=-1).mean(-1))
-    return np.concatenate(errors) * UNIT_MM

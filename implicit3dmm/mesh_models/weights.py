@@ -47,6 +47,37 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return header if isinstance(header, dict) else {}
 
 
+def has_format(path: str | Path, name: str) -> bool:
+    """Whether a file is of a format; its header alone is read, and what is no safetensors file is of none."""
+    try:
+        return read_header(path).get("format") == name
+    except InputError:
+        return False
+
+
+def checked_header(path: str | Path, name: str, version: int, keys: set[str], *, what: str) -> dict[str, Any]:
+    """The header of a file that has to be of a format.
+
+    Args:
+        path: the file.
+        name: of the format.
+        version: the newest that this program reads.
+        keys: that the header has beside format and version.
+        what: the file should hold, and what to do where it does not.
+
+    Raises:
+        InputError: there is no such file, or it is damaged, foreign or of a newer version.
+    """
+    header = read_header(path)
+    if header.get("format") != name:
+        raise InputError(f"{path} holds no {what}")
+    if not {"version", *keys} <= header.keys():
+        raise InputError(f"{path} lacks a part of its header; get the file again")
+    if header["version"] > version:
+        raise InputError(f"{path} has format version {header['version']}; this program reads {version}; update it")
+    return header
+
+
 def read_arrays(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The arrays of a file whose header was read.
 

@@ -15,6 +15,8 @@ SHOWN = {
     "surface": "surface: mean |f| on it",
     "distance": "around it: mean weighted error",
     "correspondence": "warp: mean distance to the neutral place",
+    "heads": "registered heads: mean error of a coordinate",
+    "control": "with moved control points: mean error of a coordinate",
 }
 """The losses that are lengths, and what the picture calls them."""
 

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from implicit3dmm.data.corpus import open_heads
 from implicit3dmm.geometry.mesh import Mesh, read_mesh, write_mesh
+from implicit3dmm.mesh_models.base import load_network
 
 RECIPE = "seed: 4\ntrain: 6\ntest: 2\nexpressions: [neutral, smile]\n"
 
@@ -88,3 +90,17 @@ def test_files_and_corpora_of_other_kinds_are_refused(work, command, model, tmp_
     assert_refused(result, "holds no network of registered heads")
     result = command("fit", work / "0.ply", "--model", model, "--out", tmp_path / "out")
     assert_refused(result, "holds a model of registered heads, which reads no scans")
+
+
+def test_heads_are_drawn_with_their_codes(command, model, tmp_path, assert_refused):
+    words = ("sample", "--model", model, "--count", 2, "--out")
+    for name, options in {"mean": ("--temperature", 0), "first": (), "again": ()}.items():
+        assert command(*words, tmp_path / name, *options).code == 0
+    mean, *drawn = (read_mesh(tmp_path / name / "head_001.ply").vertices for name in ("mean", "first", "again"))
+    np.testing.assert_array_equal(*drawn)
+    assert not np.array_equal(drawn[0], mean)
+    loaded = load_network(model)
+    codes = load_file(tmp_path / "first/head_001.safetensors")["head"].numpy()
+    np.testing.assert_allclose(loaded.decode(codes)[0], drawn[0], atol=1e-6)
+    refused = command(*words, tmp_path / "no", "--expressions", 1)
+    assert_refused(refused, "draws people and their expressions together; leave --expressions out")

@@ -10,8 +10,9 @@ from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.cases import HeldOut
-from implicit3dmm.evaluation.compare import compare, cost
+from implicit3dmm.evaluation.compare import cost, evaluate_compare
 from implicit3dmm.evaluation.references import is_reference, open_reference
+from implicit3dmm.fitting import FitConfig
 from implicit3dmm.mesh_models.pca import PCAModel, save_pca
 from implicit3dmm.mesh_models.training import MeshRunConfig, MeshTrainer
 from implicit3dmm.resources import config_file
@@ -37,7 +38,9 @@ def files(heads, tmp_path_factory):
 @pytest.fixture(scope="module")
 def table(heads, files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
-    return folder, compare(heads, list(map(str, files)), folder=folder, held_out=HeldOut(heads=2, samples=2000))
+    return folder, evaluate_compare(
+        heads, list(map(str, files)), folder=folder, held_out=HeldOut(heads=2, samples=2000)
+    )
 
 
 def test_rows_say_what_was_read_and_components_have_two(table):
@@ -70,17 +73,17 @@ def test_loose_points_of_a_head_at_rest_cost_more_and_sizes_are_those_of_the_fil
 
 def test_a_run_goes_on_and_other_settings_are_refused(heads, files, table):
     folder, rows = table
-    again = compare(heads, [str(files[1])], folder=folder, held_out=HeldOut(heads=2, samples=2000))
+    again = evaluate_compare(heads, [str(files[1])], folder=folder, held_out=HeldOut(heads=2, samples=2000))
     assert again[0].surface_mm["face"].mean == rows[2].surface_mm["face"].mean
     with pytest.raises(InputError, match="holds results of other settings"):
-        compare(heads, [str(files[1])], folder=folder, held_out=HeldOut(heads=2, samples=500))
+        evaluate_compare(heads, [str(files[1])], folder=folder, held_out=HeldOut(heads=2, samples=500))
 
 
 def test_models_of_one_name_and_foreign_files_are_refused(heads, files, tmp_path):
     twin = tmp_path / "pca.safetensors"
     twin.write_bytes(files[0].read_bytes())
     with pytest.raises(InputError, match="models called pca, pca given; give models of different names"):
-        compare(heads, [str(files[0]), str(twin)], folder=tmp_path / "out", held_out=HeldOut())
+        evaluate_compare(heads, [str(files[0]), str(twin)], folder=tmp_path / "out", held_out=HeldOut())
     assert is_reference(files[0])
     assert is_reference(files[1])
     assert not is_reference(tmp_path / "nothing.safetensors")
@@ -88,6 +91,6 @@ def test_models_of_one_name_and_foreign_files_are_refused(heads, files, tmp_path
 
 def test_a_cost_is_measured_from_vertices(heads, files):
     threads = torch.get_num_threads()
-    spent = cost(files[1], "vertices", heads.head(0).vertices, 64)
+    spent = cost(files[1], "vertices", heads.head(0).vertices, FitConfig(), 64)
     torch.set_num_threads(threads)
     assert 0 < spent.decode_ms < 1000

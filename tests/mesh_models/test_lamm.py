@@ -7,7 +7,8 @@ from torch import Tensor
 
 from implicit3dmm.errors import InputError
 from implicit3dmm.mesh_models.base import Batch
-from implicit3dmm.mesh_models.lamm import LAMM, LAMMConfig, LAMMLearning, rigidly_placed
+from implicit3dmm.mesh_models.control import placed_region
+from implicit3dmm.mesh_models.lamm import LAMM, LAMMConfig, LAMMLearning
 from implicit3dmm.mesh_models.region_loss import region_loss
 from implicit3dmm.mesh_models.topology import Topology
 
@@ -51,7 +52,7 @@ def merged(network: LAMM, tokens: Tensor) -> Tensor:
 @pytest.mark.parametrize("sizes", [{}, {"rank": 4}, {"backbone": "transformer"}])
 def test_the_loss_and_its_gradients_are_those_of_decoding_every_layer(sizes):
     network = lamm(**sizes)
-    losses = network.losses(batch(), share=0, generator=generator())
+    losses = network.losses(batch(), generator=generator())
     gradients = torch.autograd.grad(losses["total"], list(network.parameters()), allow_unused=True)
 
     wanted = (heads() - network.mean) / network.unit
@@ -74,7 +75,7 @@ def test_the_loss_and_its_gradients_are_those_of_decoding_every_layer(sizes):
 
 def test_targets_of_the_layers_differ_in_their_factors_alone():
     def total(targets: str) -> float:
-        return lamm(targets=targets).losses(batch(), share=0, generator=generator())["total"].item()
+        return lamm(targets=targets).losses(batch(), generator=generator())["total"].item()
 
     network = lamm()
     wanted = (heads() - network.mean) / network.unit
@@ -88,7 +89,7 @@ def test_targets_of_the_layers_differ_in_their_factors_alone():
 @pytest.mark.parametrize("pairs", [("identity",), ("expression",), ("identity", "expression")])
 def test_control_points_are_taught_where_the_target_has_them(pairs):
     network = lamm("control", "last", pairs)
-    losses = network.losses(batch(), share=0, generator=generator())
+    losses = network.losses(batch(), generator=generator())
     draws, sample = generator(), batch()
     others = sample.vertices[torch.randperm(4, generator=draws)]
     source, target = {
@@ -120,7 +121,15 @@ def test_a_region_of_another_head_changes_nothing_else_and_a_moved_copy_nothing_
     turn *= torch.linalg.det(turn)
     head = heads(1)[0]
     elsewhere = head @ turn + 0.3
-    torch.testing.assert_close(rigidly_placed(elsewhere, elsewhere[:4], head[:4]), head)
+    placed = placed_region(network.topology, head.numpy(), elsewhere.numpy(), 0)
+    np.testing.assert_allclose(placed, head[network.topology.regions[0]], atol=1e-12)
+
+
+def test_a_batch_is_shared_out_among_all_kinds_of_pairs():
+    network = lamm("control", pairs=("identity", "expression", "region"))
+    network.topology.__dict__["rims"] = tuple(region[:3] for region in network.topology.regions)
+    source, _ = network._pairs(batch(), generator())
+    assert torch.equal(source, torch.cat([batch().vertices[:2], batch().rest[2:3], batch().vertices[3:]]))
 
 
 def test_no_displacement_is_the_auto_encoder_to_the_last_bit():

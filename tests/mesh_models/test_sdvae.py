@@ -61,7 +61,7 @@ class TestSwapping:
             "implicit3dmm.mesh_models.sdvae.swapped", lambda v, r: seen.setdefault(int(r.sum()), swapped(v, r))
         )
         for seed in range(12):
-            network.losses(batch(balls, [0, 1]), share=0.0, generator=torch.Generator().manual_seed(seed))
+            network.losses(batch(balls, [0, 1]), generator=torch.Generator().manual_seed(seed))
         assert seen.keys() == set(np.bincount(network.topology.labels).tolist())
 
 
@@ -101,13 +101,13 @@ class TestLosses:
 
     def test_the_total_is_the_sum_of_the_weighted_parts(self, ball, balls, network):
         generator = torch.Generator().manual_seed(0)
-        losses = network.losses(batch(balls, [0, 1, 2]), share=0.0, generator=generator)
+        losses = network.losses(batch(balls, [0, 1, 2]), generator=generator)
         parts = [losses[name] for name in ("error", "laplacian", "divergence", "consistency")]
         assert min(parts) > 0
         torch.testing.assert_close(losses["total"], sum(parts))
         plain = SDVAE(SDVAEConfig(6, (8, 12), 4, 7, laplacian=0.0, divergence=0.0, consistency=0.0), ball)
         plain.load_state_dict(network.state_dict())
-        again = plain.losses(batch(balls, [0, 1, 2]), share=0.0, generator=generator.manual_seed(0))
+        again = plain.losses(batch(balls, [0, 1, 2]), generator=generator.manual_seed(0))
         torch.testing.assert_close(again["total"], losses["error"])
 
     def test_a_few_steps_lower_error_and_inconsistency(self, network, balls):
@@ -117,7 +117,7 @@ class TestLosses:
         def draw(count):
             return batch(balls, torch.randperm(24, generator=generator)[:count].numpy())
 
-        history = [network.train_step(draw, optimiser, batch=4, share=0.0, generator=generator) for _ in range(80)]
+        history = [network.train_step(draw, optimiser, batch=4, generator=generator) for _ in range(80)]
         for name in ("error", "consistency"):
             first, last = (np.mean([losses[name] for losses in some]) for some in (history[:10], history[-10:]))
             assert last < 0.6 * first, name

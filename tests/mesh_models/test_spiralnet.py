@@ -60,8 +60,8 @@ def test_a_few_steps_lower_the_loss_below_that_of_the_mean(ball, balls):
         chosen = vertices[torch.randint(len(vertices), (count,), generator=generator)]
         return Batch(chosen, chosen, {})
 
-    for step in range(60):
-        losses = net.train_step(draw, optimiser, batch=8, share=step / 60, generator=generator)
+    for _step in range(60):
+        losses = net.train_step(draw, optimiser, batch=8, generator=generator)
     assert losses["heads"] == pytest.approx(losses["total"] * net.unit.item())
     assert losses["total"] < 0.5 * net.normalised(vertices).abs().mean()
 

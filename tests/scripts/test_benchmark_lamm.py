@@ -22,7 +22,7 @@ def test_a_twin_that_merges_every_layer_has_the_loss_and_gradients_of_the_traini
     torch.manual_seed(0)
     network = LAMM(LAMMConfig(width=8, latent_dim=4, control_widths=(3, 3)), topology).double()
     vertices = torch.randn(3, 7, 3, dtype=torch.float64)
-    losses = network.losses(Batch(vertices, vertices, {}), share=0, generator=torch.Generator())
+    losses = network.losses(Batch(vertices, vertices, {}), generator=torch.Generator())
     torch.set_default_dtype(torch.float64)
     twin = benchmark["merged_loss"](network, vertices, form)
     torch.set_default_dtype(torch.float32)
