@@ -46,6 +46,21 @@ class Patch:
     blend: Float[np.ndarray, "p b"]
     """Continues a displacement of the border into the patch, where it dies away in about twice `REACH_MM`."""
 
+    @classmethod
+    def of(cls, mask: Bool[np.ndarray, " v"], head: Mesh) -> "Patch":
+        """Prepares the blend of a piece of a head.
+
+        Args:
+            mask: the vertices that move.
+            head: that the blend is computed on, canonical units.
+        """
+        rim, border = borders(mask, head.faces)
+        # The bi-Laplacian reaches two rings far, so the border is all that the inside depends on. It has few vertices:
+        # the answer to a unit displacement of each is kept in place of the factors, and a graft is one matrix product.
+        rows = _stiffness(head, head.vertices[rim])[mask]
+        blend = -splu(rows[:, mask].tocsc()).solve(rows[:, border].toarray())
+        return cls(np.flatnonzero(mask), np.flatnonzero(rim), np.flatnonzero(border), blend)
+
 
 @dataclass(frozen=True)
 class GraftSite:
@@ -72,7 +87,7 @@ class GraftSite:
         """
         if part not in PARTS:
             raise InputError(f"no part {part!r} to graft; there are {', '.join(PARTS)}")
-        graph = _neighbours(template)
+        graph = _neighbours(template.triangles)
         regions = {region: template.in_regions(region) for region in group_regions(part)}
         for region, mask in regions.items():
             if not _ring(graph, mask).any():
@@ -81,7 +96,7 @@ class GraftSite:
                     "around it as another region"
                 )
         masks = [_without_islands(graph, mask) for mask in regions.values()]
-        return cls(part, template.triangles, tuple(_patch(mask, graph, template.mesh) for mask in masks))
+        return cls(part, template.triangles, tuple(Patch.of(mask, template.mesh) for mask in masks))
 
     def graft(
         self, host: Float[np.ndarray, "*b v 3"], donor: Float[np.ndarray, "*b v 3"], *, blended: bool = True
@@ -156,6 +171,15 @@ class GraftSite:
             )
 
 
+def borders(
+    mask: Bool[np.ndarray, " v"], triangles: Int[np.ndarray, "t 3"]
+) -> tuple[Bool[np.ndarray, " v"], Bool[np.ndarray, " v"]]:
+    """Masks of rim and border of a piece of a closed surface; see `Patch`."""
+    graph = _neighbours(triangles)
+    rim = _ring(graph, mask)
+    return rim, rim | _ring(graph, mask | rim)
+
+
 def fit_affine(
     source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"]
 ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "1 3"]]:
@@ -205,16 +229,6 @@ def _fit_rims(
     return linear.reshape(*batch, 3, 3), offset.reshape(*batch, 1, 3)
 
 
-def _patch(mask: Bool[np.ndarray, " v"], graph: csr_matrix, head: Mesh) -> Patch:
-    rim = _ring(graph, mask)
-    inside, border = np.flatnonzero(mask), np.flatnonzero(rim | _ring(graph, mask | rim))
-    # The bi-Laplacian reaches two rings far, so the border is all that the inside depends on. It has few vertices:
-    # the answer to a unit displacement of each is kept in place of the factors, and a graft is one matrix product.
-    rows = _stiffness(head, head.vertices[rim])[inside]
-    blend = -splu(rows[:, inside].tocsc()).solve(rows[:, border].toarray())
-    return Patch(inside, np.flatnonzero(rim), border, blend)
-
-
 def _stiffness(head: Mesh, rim: Float[np.ndarray, "r 3"]) -> csr_matrix:
     """Forces on the vertices of a head, canonical units, by their displacements: of a thin plate on springs.
 
@@ -246,9 +260,9 @@ def _ring(graph: csr_matrix, mask: Bool[np.ndarray, " v"]) -> Bool[np.ndarray, "
     return (graph @ mask.astype(np.float64) > 0) & ~mask
 
 
-def _neighbours(template: HeadTemplate) -> csr_matrix:
+def _neighbours(triangles: Int[np.ndarray, "t 3"]) -> csr_matrix:
     """Which vertices share an edge; of a closed surface, every edge is there in both directions."""
-    edges, count = _directed_edges(template.triangles), len(template.vertices)
+    edges, count = _directed_edges(triangles), int(triangles.max()) + 1
     return csr_matrix((np.ones(len(edges)), tuple(edges.T)), shape=(count, count))
 
 

@@ -178,7 +178,7 @@ def build_network(config: Any, topology: Topology) -> MeshNetwork:
 
 @cache
 def _load_architectures() -> None:
-    from implicit3dmm.mesh_models import lamm, sdvae, spiralnet  # noqa: F401 (they register themselves)
+    from implicit3dmm.mesh_models import adversarial, lamm, sdvae, spiralnet  # noqa: F401 (they register themselves)
 
 
 @dataclass(frozen=True)
