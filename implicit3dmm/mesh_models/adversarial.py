@@ -13,11 +13,13 @@ from implicit3dmm.data.registered import UNKNOWN, RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.parameterisation import disc_faces
+from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.heads.template import FACE_REGIONS
 from implicit3dmm.mesh_models.adversarial_networks import Generator
 from implicit3dmm.mesh_models.adversarial_start import LinearStart
 from implicit3dmm.mesh_models.adversarial_teacher import Teacher, TeachingConfig
 from implicit3dmm.mesh_models.base import Draw, MeshNetwork, register_network
+from implicit3dmm.mesh_models.code_search import nearest_codes
 from implicit3dmm.mesh_models.completion import Completion
 from implicit3dmm.mesh_models.topology import Topology
 
@@ -40,6 +42,8 @@ class AdversarialConfig:
     """Size of the code of what no factor accounts for."""
     width: int = 512
     """Of the generator's hidden layer."""
+    rank: int | None = None
+    """Of the matrix from there to the vertices, which is nearly all of the file; whole by default, as in the paper."""
     regions: tuple[str, ...] = FACE_REGIONS
     """What the generator makes and the critic sees; the rest of a head follows."""
     start: Literal["factors", "mean"] = "factors"
@@ -61,6 +65,9 @@ class AdversarialConfig:
             raise InputError(f"noise_dim is {self.noise_dim}; expected at least 0")
         if self.width < 1:
             raise InputError(f"width is {self.width}; expected at least 1")
+        size = sum(self.factors.values()) + self.noise_dim
+        if self.rank is not None and self.rank < (size if self.start == "factors" else 1):
+            raise InputError(f"rank is {self.rank}; give at least {size}, the size of all codes, or start: mean")
         if not self.regions:
             raise InputError("regions is empty; name at least one")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -79,7 +86,7 @@ class Adversarial(MeshNetwork):
         faces = skin[disc_faces(Mesh(np.zeros((topology.size, 3)), skin), inside)]
         patch, self._faces = np.unique(faces, return_inverse=True)
         self.register_buffer("patch", torch.from_numpy(patch), persistent=False)
-        self.generator = Generator(self.latent_dim, config.width, len(patch))
+        self.generator = Generator(self.latent_dim, config.width, len(patch), config.rank)
         self._inside = np.zeros(topology.size, bool)
         self._inside[patch] = True
         self.completion = Completion(topology.triangles, self._inside)
@@ -99,7 +106,7 @@ class Adversarial(MeshNetwork):
             torch.manual_seed(self._seed)
             chosen = torch.randperm(len(heads))[:LOOKED_AT].numpy()
             displacements = (heads.vertices[chosen] - mean) / unit
-            self.completion.learn(mean, displacements)
+            self.completion.learn(displacements)
             start = None
             if self.config.start == "factors":
                 start = LinearStart.of(heads, np.flatnonzero(self._inside), labels, self.sizes, chosen)
@@ -143,7 +150,7 @@ class Adversarial(MeshNetwork):
         return torch.optim.Adam(groups, lr=learning_rate, betas=self.config.betas, fused=True)
 
     def train_step(
-        self, draw: Draw, optimiser: torch.optim.Optimizer, *, batch: int, share: float, generator: torch.Generator
+        self, draw: Draw, optimiser: torch.optim.Optimizer, *, batch: int, generator: torch.Generator
     ) -> dict[str, float]:
         """Some steps of the critic, each on heads of its own, then one of the generator.
 
@@ -153,7 +160,7 @@ class Adversarial(MeshNetwork):
         if batch % 2:
             raise InputError(f"batch is {batch}; give an even number, as heads are generated in pairs")
         teacher = self.teacher
-        drawing = {"noise": teacher.config.instance_noise * (1 - share), "generator": generator}
+        drawing = {"noise": teacher.instance_noise(), "generator": generator}
         turn = teacher.next_turn()
         for _ in range(teacher.config.critic_steps):
             heads = draw(batch)
@@ -171,12 +178,13 @@ class Adversarial(MeshNetwork):
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def encode(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, "b d"]:
-        """Raises InputError: there is no encoder."""
-        raise InputError("an adversarial model has no encoder; fit its codes to points of the head instead")
+        """Codes whose faces come nearest to those of the heads; searched for, as there is no encoder."""
+        wanted = (vertices[:, self.patch] - self.mean[self.patch]) / self.unit
+        return nearest_codes(self.generator, wanted, unit_mm=float(self.unit) * UNIT_MM)
 
     def decode(self, codes: Float[Tensor, "b d"]) -> Float[Tensor, "b v 3"]:
         """Heads of codes, canonical units."""
-        return self.mean + self.unit * self.completion(self.generator(codes))
+        return self.mean + self.unit * self.completion(self.generator(codes), self.mean)
 
     def place(self, factor: str) -> slice:
         """Where in a code the part of a factor, or of the noise, stands.

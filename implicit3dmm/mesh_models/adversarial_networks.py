@@ -25,16 +25,29 @@ SHARED = 2
 """Convolutions that the critic's branches have in common; all further ones each branch has for itself."""
 
 
-class Generator(nn.Sequential):
+class Generator(nn.Module):
     """Two linear layers from codes (b, d) to displacements (b, v, 3) of the vertices (section 4.2)."""
 
-    def __init__(self, code_size: int, width: int, vertices: int):
-        self.code_size = code_size
-        last = nn.Linear(width, 3 * vertices)
+    def __init__(self, code_size: int, width: int, vertices: int, rank: int | None):
+        """Draws the weights.
+
+        Args:
+            code_size: numbers of a code.
+            width: of the hidden layer.
+            vertices: whose displacements come out.
+            rank: of the last layer's matrix, kept as a product of two; by default it is whole.
+        """
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Linear(code_size, width), nn.LeakyReLU(SLOPE))
+        self.mix = nn.Identity() if rank is None else nn.Linear(width, rank, bias=False)
+        self.basis = nn.Linear(rank or width, 3 * vertices)
         with torch.no_grad():
-            last.weight.mul_(START)
-            last.bias.zero_()
-        super().__init__(nn.Linear(code_size, width), nn.LeakyReLU(SLOPE), last, nn.Unflatten(1, (vertices, 3)))
+            self.basis.weight.mul_(START)
+            self.basis.bias.zero_()
+
+    def forward(self, codes: Float[Tensor, "b d"]) -> Float[Tensor, "b v 3"]:
+        """Displacements of codes."""
+        return self.basis(self.mix(self.hidden(codes))).unflatten(1, (-1, 3))
 
     @torch.no_grad()
     def start_from(self, components: Mapping[str, Float[np.ndarray, "d v 3"]], places: Mapping[str, slice]) -> None:
@@ -46,29 +59,33 @@ class Generator(nn.Sequential):
             components: of each part of the code, at most as many as it has numbers.
             places: where in the code each part stands.
         """
-        first, rectifier, last, _ = self
-        width = len(first.weight)
-        part = torch.arange(width) * self.code_size // width
+        first, rectifier = self.hidden
+        width, size = first.weight.shape
+        part = torch.arange(width) * size // width
         owners = {name: (part >= place.start) & (part < place.stop) for name, place in places.items()}
         for name, own in owners.items():
-            kept = first.weight[own, places[name]] * (self.code_size / max(part[own].unique().numel(), 1)) ** 0.5
+            kept = first.weight[own, places[name]] * (size / max(part[own].unique().numel(), 1)) ** 0.5
             first.weight[own] = 0
             first.weight[own, places[name]] = kept
-        codes = torch.randn(SAMPLES, self.code_size)
+        codes = torch.randn(SAMPLES, size)
         hidden = rectifier(first(codes)).double()
         usual = hidden.mean(dim=0)
-        last.weight.zero_()
-        last.bias.zero_()
+        moves = torch.zeros(size, self.basis.out_features)
+        recovered = torch.zeros(size, width, dtype=torch.float64)  # codes, but for a constant, from the hidden units
         for name, each in components.items():
-            own, wanted = owners[name], codes[:, places[name]][:, : len(each)].double()
+            own, numbers = owners[name], torch.arange(size)[places[name]][: len(each)]
             units = (hidden - usual)[:, own]
             covariance = units.T @ units
             ridge = RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance))
-            moved = (
-                torch.linalg.solve(covariance + ridge, units.T @ wanted) @ torch.from_numpy(each).flatten(1).double()
-            )
-            last.weight[:, own] = moved.T.float()
-            last.bias.sub_((usual[own] @ moved).float())
+            solved = torch.linalg.solve(covariance + ridge, units.T @ codes[:, numbers].double())
+            recovered[numbers[:, None], own.nonzero().T] = solved.T
+            moves[numbers] = torch.from_numpy(each).flatten(1)
+        self.basis.bias.copy_(-(recovered @ usual).float() @ moves)
+        if isinstance(self.mix, nn.Linear):
+            self.mix.weight[:size] = recovered.float()
+            self.basis.weight[:, :size] = moves.T
+        else:
+            self.basis.weight.copy_(moves.T @ recovered.float())
 
 
 class Judgement(NamedTuple):

@@ -56,7 +56,9 @@ class TeachingConfig:
     penalty: float = 10.0
     """Weight of the gradient penalty to the critic."""
     instance_noise: float = 0.1
-    """Noise on all images at the first step, as a share of their standard deviation; it falls to 0 in a line."""
+    """Noise on all images at the first step, as a share of their standard deviation."""
+    instance_noise_steps: int = 5000
+    """Steps of the generator over which it falls to 0 in a line."""
 
     def validate(self) -> None:
         """Raises InputError on a value out of range."""
@@ -67,8 +69,9 @@ class TeachingConfig:
                 f"image_size is {self.image_size}; give a multiple of {2 ** len(self.channels)}, as"
                 f" {len(self.channels)} convolutions halve it"
             )
-        if self.critic_steps < 1:
-            raise InputError(f"critic_steps is {self.critic_steps}; expected at least 1")
+        for name in ("critic_steps", "instance_noise_steps"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
         for name in ("critic_classification", "classification", "features", "smoothness", "penalty", "instance_noise"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 0")
@@ -168,6 +171,10 @@ class Teacher(nn.Module):
                 codes[:, : label_codes[name].shape[1]] = torch.from_numpy(label_codes[name])
             self.register_buffer(f"codes_{name}", codes)
             self.register_buffer(f"balance_{name}", label_balance(torch.from_numpy(labels[name]), count))
+
+    def instance_noise(self) -> float:
+        """Standard deviation of the noise that images get in this turn, in the unit of displacements."""
+        return self.config.instance_noise * max(1 - int(self.turn) / self.config.instance_noise_steps, 0)
 
     def next_turn(self) -> Turn:
         """The turn that is due."""

@@ -85,10 +85,11 @@ class MeshNetwork(nn.Module, ABC):
         drawn = torch.randn(count, self.latent_dim, generator=generator).to(self.code_mean)
         return self.code_mean + temperature * drawn @ self.code_axes.T
 
+    @abstractmethod
     def optimiser(self, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-        """Of all weights: AdamW, unless an architecture has its own."""
-        return torch.optim.AdamW(self.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+        """Of all weights that are trained."""
 
+    @abstractmethod
     def train_step(
         self, draw: Draw, optimiser: torch.optim.Optimizer, *, batch: int, generator: torch.Generator
     ) -> dict[str, float]:
@@ -101,25 +102,12 @@ class MeshNetwork(nn.Module, ABC):
             generator: of all that the step draws.
 
         Returns:
-            Losses by name, "total" among them.
+            Losses by name, "total" among them; those that are lengths are in canonical units.
         """
-        optimiser.zero_grad(set_to_none=True)
-        losses = self.losses(draw(batch), generator=generator)
-        losses["total"].backward()
-        optimiser.step()
-        return {name: loss.item() for name, loss in losses.items()}
-
-    @abstractmethod
-    def losses(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
-        """Losses by name: "total" is what a step lowers, those that are lengths are in canonical units."""
 
     @abstractmethod
     def encode(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, "b d"]:
-        """Codes of heads in canonical units.
-
-        Raises:
-            InputError: the architecture has no encoder.
-        """
+        """Codes of heads in canonical units."""
 
     @abstractmethod
     def decode(self, codes: Float[Tensor, "b d"]) -> Float[Tensor, "b v 3"]:
@@ -149,6 +137,28 @@ class MeshNetwork(nn.Module, ABC):
             self.load_state_dict(weights)
         except RuntimeError:
             raise InputError(f"the weights to start from are not those of this {type(self).__name__}") from None
+
+
+class AutoEncoder(MeshNetwork):
+    """A network that learns by giving heads back: each step lowers one sum of losses of a batch by AdamW."""
+
+    def optimiser(self, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+        """As in `MeshNetwork`."""
+        return torch.optim.AdamW(self.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+    def train_step(
+        self, draw: Draw, optimiser: torch.optim.Optimizer, *, batch: int, generator: torch.Generator
+    ) -> dict[str, float]:
+        """As in `MeshNetwork`."""
+        optimiser.zero_grad(set_to_none=True)
+        losses = self.losses(draw(batch), generator=generator)
+        losses["total"].backward()
+        optimiser.step()
+        return {name: loss.item() for name, loss in losses.items()}
+
+    @abstractmethod
+    def losses(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
+        """Losses by name: "total" is what a step lowers, those that are lengths are in canonical units."""
 
 
 NETWORKS: dict[str, tuple[type, type[MeshNetwork]]] = {}
@@ -212,7 +222,7 @@ class MeshModel:
         """Codes of registered heads in canonical units.
 
         Raises:
-            InputError: the heads are of another topology, or the architecture has no encoder.
+            InputError: the heads are of another topology.
         """
         self.topology.check(vertices, what="the head")
         return self.network.encode(torch.as_tensor(np.asarray(vertices, np.float32))).numpy()
@@ -256,7 +266,9 @@ def save_network(path: str | Path, model: MeshModel, *, half: bool = False) -> N
         "network": to_mapping(Architecture(model.network.config))["network"],
         "info": dict(model.info),
     }
-    write_weights(path, weights | {name: getattr(model.topology, name) for name in TOPOLOGY}, header)
+    topology = {name: getattr(model.topology, name) for name in TOPOLOGY}
+    small = {name: each.astype(np.int32) if each.dtype == np.int64 else each for name, each in topology.items()}
+    write_weights(path, weights | small, header)
 
 
 def is_network_file(path: str | Path) -> bool:
@@ -277,7 +289,9 @@ def load_network(name_or_path: str | Path) -> MeshModel:
     what = "network of registered heads; give a file that 'implicit3dmm train' wrote"
     header = checked_header(path, FORMAT, FORMAT_VERSION, {"info", "network", "regions"}, what=what)
     config = from_mapping(Architecture, {"network": header["network"]}, where=str(path)).network
-    known = read_arrays(path, TOPOLOGY)
+    known = {
+        name: each.astype(bool if name == "cap" else np.int64) for name, each in read_arrays(path, TOPOLOGY).items()
+    }
     topology = Topology(**known, names=tuple(header["regions"]))
     network = build_network(config, topology)
     names = {f"network.{name}": name for name in network.state_dict()}

@@ -17,7 +17,7 @@ from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.neighbours import NearestNeighbours
 from implicit3dmm.heads.frame import UNIT_MM
-from implicit3dmm.mesh_models.base import Batch, MeshNetwork, register_network
+from implicit3dmm.mesh_models.base import AutoEncoder, Batch, register_network
 from implicit3dmm.mesh_models.control import move_statistics, moves_towards, placed_region
 from implicit3dmm.mesh_models.region_loss import region_loss
 from implicit3dmm.mesh_models.tokens import MixerLayer, Stack, TransformerLayer
@@ -92,7 +92,7 @@ class LAMMConfig:
 
 
 @register_network("lamm", LAMMConfig)
-class LAMM(MeshNetwork):
+class LAMM(AutoEncoder):
     """The auto-encoder with its control networks."""
 
     def __init__(self, config: LAMMConfig, topology: Topology):

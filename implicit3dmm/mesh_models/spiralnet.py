@@ -21,7 +21,7 @@ from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.simplification import simplify, surface_weights
 from implicit3dmm.geometry.spirals import spirals
-from implicit3dmm.mesh_models.base import Batch, MeshNetwork, register_network
+from implicit3dmm.mesh_models.base import AutoEncoder, Batch, register_network
 from implicit3dmm.mesh_models.sparse_map import SparseMap
 from implicit3dmm.mesh_models.topology import Topology
 
@@ -84,7 +84,7 @@ class SpiralConv(nn.Module):
 
 
 @register_network("spiralnet", SpiralNetConfig)
-class SpiralNet(MeshNetwork):
+class SpiralNet(AutoEncoder):
     """The auto-encoder."""
 
     def __init__(self, config: SpiralNetConfig, topology: Topology):

@@ -93,7 +93,7 @@ def train(network: Adversarial, heads: RegisteredHeads, steps: range, *, optimis
     for step in steps:
         generator = torch.Generator().manual_seed(step)
         draw = drawing(heads, generator)
-        losses.append(network.train_step(draw, optimiser, batch=8, share=step / 100, generator=generator))
+        losses.append(network.train_step(draw, optimiser, batch=8, generator=generator))
     return losses
 
 
@@ -213,7 +213,9 @@ class TestCritic:
 
 
 class TestStart:
-    def test_samples_vary_as_the_training_heads_do(self, network, heads):
+    @pytest.mark.parametrize("rank", [None, 10])
+    def test_samples_vary_as_the_training_heads_do(self, topology, heads, rank):
+        network = made(topology, heads, rank=rank)
         codes = torch.randn(3000, network.latent_dim, generator=torch.Generator().manual_seed(0))
         made_up = network.decode(codes)[:, network.patch].detach().flatten(1).numpy()
         known = heads.vertices[:, network.patch.numpy()].reshape(len(heads), -1)
@@ -305,15 +307,15 @@ class TestTraining:
         assert moved == {"generator"}
         assert all(weight.requires_grad for weight in teacher.critic.parameters())
 
-    def test_instance_noise_is_gone_at_the_end(self, topology, heads):
-        def losses(noise: float, share: float) -> dict[str, float]:
-            network = made(topology, heads, teaching=replace(TEACHING, instance_noise=noise))
-            optimiser = network.optimiser(learning_rate=1e-3, weight_decay=0.0)
-            generator = torch.Generator().manual_seed(0)
-            draw = drawing(heads, generator)
-            return network.train_step(draw, optimiser, batch=8, share=share, generator=generator)
+    def test_instance_noise_is_gone_when_its_steps_are_over(self, topology, heads):
+        def losses(noise: float, turn: int) -> dict[str, float]:
+            teaching = replace(TEACHING, instance_noise=noise, instance_noise_steps=8)
+            network = made(topology, heads, teaching=teaching)
+            network.teacher.turn.fill_(turn)
+            return train(network, heads, range(1))[0]
 
-        assert losses(0.5, 1.0) == losses(0.0, 1.0) == losses(0.0, 0.5) != losses(0.5, 0.5)
+        assert losses(0.5, 4) != losses(0.0, 4)
+        assert losses(0.5, 8) == losses(0.0, 8)
 
     def test_factors_are_a_list_that_can_be_longer(self, topology, heads):
         band = heads.labels["identity"] % 3
@@ -384,9 +386,16 @@ class TestHeads:
         assert torch.equal(other.decode(codes), network.decode(codes))
         assert all(torch.equal(critic[name], value) for name, value in other.teacher.state_dict().items())
 
-    def test_there_is_no_encoder(self, network):
-        with pytest.raises(InputError, match="has no encoder; fit its codes to points"):
-            network.encode(network.mean[None])
+    @pytest.mark.parametrize("rank", [None, 10])
+    def test_codes_of_a_head_are_found_again(self, topology, heads, rank):
+        network = made(topology, heads, rank=rank)
+        head = network.decode(torch.from_numpy(drawn(network, 5)))
+        error = (network.decode(network.encode(head)) - head)[:, network.patch].norm(dim=-1) * UNIT_MM
+        assert error.mean() < 0.02
+        far = head + 0.3
+        found = network.encode(far)
+        missed = [(network.decode(found * scale) - far)[:, network.patch].norm() for scale in (0.98, 1.0, 1.02)]
+        assert min(missed) == missed[1]
 
 
 class TestCompletion:
@@ -396,8 +405,8 @@ class TestCompletion:
         inside[network.patch.numpy()] = True
         completion = Completion(topology.triangles, inside)
         displacements = heads.vertices - heads.mean
-        completion.learn(heads.mean, displacements)
-        whole = completion(torch.from_numpy(displacements[:, inside])).numpy()
+        completion.learn(displacements)
+        whole = completion(torch.from_numpy(displacements[:, inside]), network.mean).numpy()
         np.testing.assert_array_equal(whole[:, inside], displacements[:, inside])
         left = np.linalg.norm(whole - displacements, axis=-1)[:, ~inside].mean()
         assert left < 0.02 * np.linalg.norm(displacements, axis=-1)[:, ~inside].mean()
@@ -408,10 +417,10 @@ class TestCompletion:
         inside[network.patch.numpy()] = True
         completion = Completion(topology.triangles, inside)
         small = heads.mean / np.linalg.norm(heads.mean, axis=1).mean() * 8 / UNIT_MM
-        completion.learn(small, heads.vertices - heads.mean)
+        completion.learn(heads.vertices - heads.mean)
         strange = torch.zeros(1, int(inside.sum()), 3)
         strange[..., 0] = torch.from_numpy(np.cos(5 * heads.mean[inside, 0] + 3 * heads.mean[inside, 1])) + 2
-        moved = completion(strange)[0].detach().numpy()
+        moved = completion(strange, torch.from_numpy(small))[0].detach().numpy()
         ends = topology.edges[inside[topology.edges].sum(1) == 1]
         near, beyond = np.where(inside[ends[:, :1]], ends, ends[:, ::-1]).T
         gap = np.linalg.norm(moved[near] - moved[beyond], axis=1)
@@ -420,11 +429,10 @@ class TestCompletion:
     def test_what_no_head_ever_did_dies_away_behind_the_border(self, topology, heads, network):
         inside = np.zeros(topology.size, bool)
         inside[network.patch.numpy()] = True
-        rng = np.random.default_rng(0)
-        strange = torch.from_numpy(rng.normal(size=(1, int(inside.sum()), 3)).astype(np.float32))
-        scores = strange.flatten(1) @ network.completion.axes.T
-        strange -= (scores @ network.completion.axes).unflatten(1, (-1, 3))
-        moved = network.completion(strange)[0].norm(dim=-1).numpy()
+        strange = torch.zeros(1, int(inside.sum()), 3)
+        strange[:, ::7] = 1
+        completion = Completion(topology.triangles, inside)  # that has learnt nothing
+        moved = completion(strange, network.mean)[0].norm(dim=-1).numpy()
         far = np.asarray(heads.mean[:, 2]) < -0.2
         assert moved[far & ~inside].max() < 1e-2 * moved[inside].mean()
 
@@ -469,6 +477,7 @@ class TestRefusals:
             ({"unlabelled": ("age",)}, "unlabelled names 'age'; the factors are identity, expression"),
             ({"noise_dim": -1}, "noise_dim is -1"),
             ({"width": 0}, "width is 0"),
+            ({"rank": 9}, "rank is 9; give at least 10"),
             ({"regions": ()}, "regions is empty"),
             ({"betas": (0.0, 1.0)}, "betas is"),
         ],
@@ -483,6 +492,7 @@ class TestRefusals:
             ({"channels": (8, 8)}, "give three or more"),
             ({"image_size": 20}, "give a multiple of 8"),
             ({"critic_steps": 0}, "critic_steps is 0"),
+            ({"instance_noise_steps": 0}, "instance_noise_steps is 0"),
             ({"smoothness": -0.1}, "smoothness is -0.1"),
             ({"instance_noise": -1.0}, "instance_noise is -1"),
         ],
@@ -502,7 +512,7 @@ class TestRefusals:
     def test_an_odd_batch(self, network, heads):
         optimiser, generator = network.optimiser(learning_rate=1e-3, weight_decay=0.0), torch.Generator()
         with pytest.raises(InputError, match="batch is 3; give an even number"):
-            network.train_step(drawing(heads, generator), optimiser, batch=3, share=0.0, generator=generator)
+            network.train_step(drawing(heads, generator), optimiser, batch=3, generator=generator)
 
     def test_a_weight_decay(self, network):
         with pytest.raises(InputError, match=r"weight_decay is 0\.1"):
