@@ -1,67 +1,11 @@
-"""implicit3dmm evaluate: figures on heads that a model has never seen; one sub-command a protocol."""
+"""Protocols of fields and of fits to points; principal components, which can be fitted too, stand beside them."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import Any, Literal
 
-from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
-
-from implicit3dmm.cli.common import Device, open_device, progress, run_folder
-
-if TYPE_CHECKING:
-    from implicit3dmm.evaluation.cases import HeldOut
-    from implicit3dmm.evaluation.methods import Method
-
-Split = Literal["test", "validation", "train"]
-
-
-@dataclass(frozen=True)
-class Models:
-    """What is tested, and how it fits."""
-
-    model: tuple[str, ...] = ("imhead",)
-    """Released models, weights files of fields or of principal components; differences are taken to the first."""
-    steps: int | None = None
-    """Steps of a field's solver; its own default where none are given."""
-    resolution: int = 256
-    """Cells along the longest side of the box of a field's meshes."""
-    device: Device = "auto"
-    """Where to compute."""
-
-    def open(self, *, seed: int) -> "list[Method]":
-        """The methods, whose fits draw from `seed`."""
-        from implicit3dmm.evaluation.methods import open_method, open_methods
-        from implicit3dmm.fitting import FitConfig
-
-        config = FitConfig(seed=seed) if self.steps is None else FitConfig(seed=seed, steps=self.steps)
-        device = open_device(self.device)
-        return open_methods(
-            self.model, lambda name: open_method(name, device=device, config=config, resolution=self.resolution)
-        )
-
-
-@dataclass(frozen=True)
-class Heads:
-    """Which heads are reconstructed."""
-
-    split: Split = "test"
-    """Which of the corpus's heads."""
-    heads: int | None = None
-    """Only the first so many."""
-    seed: int = 0
-    """Seed of points, poses and samples."""
-
-    def held_out(self) -> "HeldOut":
-        """The library's form of it."""
-        from implicit3dmm.evaluation.cases import HeldOut
-
-        return HeldOut(split=self.split, heads=self.heads, seed=self.seed)
-
-
-TheModels = OmitArgPrefixes[Models]
-TheHeads = OmitArgPrefixes[Heads]
+from implicit3dmm.cli.common import Device, progress
+from implicit3dmm.cli.evaluate.common import Heads, Models, Split, TheHeads, TheModels, results, show
 
 
 def reconstruction(
@@ -163,9 +107,9 @@ def specificity(
     config = SpecificityConfig(samples=samples, levels=levels, heads=train_heads, seed=seed)
     methods = Models(model=model, resolution=resolution, device=device).open(seed=seed)
     source = open_heads(corpus)
-    with _results(out):
+    with results(out):
         evaluate_specificity(source, methods, folder=out, config=config, progress=progress("specificity"))
-    return _show(out)
+    return show(out)
 
 
 def scale(
@@ -185,9 +129,9 @@ def scale(
 
     held_out, methods = heads.held_out(), models.open(seed=heads.seed)
     test_sets = [open_heads(name) for name in corpus]
-    with _results(out, keeps="*/*/results.jsonl"):
+    with results(out, keeps="*/*/results.jsonl"):
         evaluate_scale(test_sets, methods, folder=out, held_out=held_out, points=points, progress=progress("scale"))
-    return _show(out)
+    return show(out)
 
 
 def alignment(
@@ -227,9 +171,9 @@ def alignment(
     real = scan and RealScan(scan.name, read_mesh(scan), read_transform(scan_pose))
     config = AlignmentConfig(split=split, poses=poses, kinds=kinds, units=units, points=points, seed=seed)
     source = open_heads(corpus)
-    with _results(out, keeps="results.jsonl"):
+    with results(out, keeps="results.jsonl"):
         evaluate_alignment(source, folder=out, config=config, scan=real, progress=progress("alignment"))
-    return _show(out)
+    return show(out)
 
 
 def expressions(
@@ -319,111 +263,9 @@ def locality(
 
     config = LocalityConfig(parts=parts, pairs=pairs, frames=frames, split=split, seed=seed)
     methods, source = models.open(seed=seed), open_heads(corpus)
-    with _results(out):
+    with results(out):
         evaluate_locality(source, methods, folder=out, config=config, progress=progress("locality"))
-    return _show(out)
-
-
-def compare(
-    corpus: str,
-    out: Path,
-    model: tuple[str, ...] = ("imhead", "parts", "lamm"),
-    heads: TheHeads = Heads(heads=20),
-    points: int = 10000,
-    resolution: int = 128,
-) -> int:
-    """Everything in one table: fields from loose points, principal components from points and from vertices, networks
-    of registered heads from vertices; errors, sizes, times and memory.
-
-    Args:
-        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as registered).
-        out: Folder for summary.md, summary.json and a folder of each model.
-        model: Released models, files of fields, of principal components and of networks of registered heads.
-        heads: Whose surfaces are measured; distances of vertices are taken over the whole split.
-        points: Points of each scan.
-        resolution: Cells along the longest side of the box of a field's meshes.
-    """
-    from implicit3dmm.data.corpus import open_heads
-    from implicit3dmm.evaluation.compare import evaluate_compare
-
-    source = open_heads(corpus)
-    with _results(out, keeps="*/*/results.jsonl"):
-        evaluate_compare(
-            source,
-            model,
-            folder=out,
-            held_out=heads.held_out(),
-            points=points,
-            resolution=resolution,
-            progress=progress("compare"),
-        )
-    return _show(out)
-
-
-def control(
-    corpus: str,
-    out: Path,
-    model: tuple[str, ...] = ("lamm",),
-    regions: tuple[str, ...] = ("nose", "mouth", "eye_L", "ear_L", "chin"),
-    split: Split = "test",
-    subjects: int | None = None,
-) -> int:
-    """Control points of registered heads moved to where other heads have them, and how local edits of regions are.
-
-    Args:
-        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as registered).
-        out: Folder for summary.md and summary.json.
-        model: Released networks of registered heads or weights files: lamm, sdvae.
-        regions: Regions that are edited, one at a time.
-        split: Which of the corpus's heads.
-        subjects: Only the first so many people.
-    """
-    from implicit3dmm.data.corpus import open_heads
-    from implicit3dmm.evaluation.control import evaluate_control
-    from implicit3dmm.mesh_models.base import load_network
-
-    models = [load_network(name) for name in model]
-    source = open_heads(corpus)
-    with _results(out, keeps="summary.json"):
-        evaluate_control(
-            source,
-            models,
-            folder=out,
-            split=split,
-            pairs=subjects,
-            regions=regions,
-            progress=progress("control"),
-        )
-    return _show(out)
-
-
-PROTOCOLS = {
-    "reconstruction": reconstruction,
-    "parts": parts,
-    "noise": noise,
-    "partial": partial,
-    "specificity": specificity,
-    "scale": scale,
-    "alignment": alignment,
-    "expressions": expressions,
-    "registration": registration,
-    "locality": locality,
-    "compare": compare,
-    "control": control,
-}
-
-Protocol = Union[tuple(Annotated[Any, subcommand(name, constructor=run)] for name, run in PROTOCOLS.items())]  # noqa: UP007
-
-
-def evaluate(protocol: OmitSubcommandPrefixes[OmitArgPrefixes[Protocol]]) -> int:
-    """Measures models on heads that they have never seen; a stopped run goes on where it stopped.
-
-    docs/metrics.md defines the figures and the protocols.
-
-    Args:
-        protocol: What to measure; each has its own --help.
-    """
-    return protocol
+    return show(out)
 
 
 def _measure(protocol: Callable, corpus: str, out: Path, models: Models, heads: Heads, **options: Any) -> int:
@@ -431,18 +273,7 @@ def _measure(protocol: Callable, corpus: str, out: Path, models: Models, heads: 
     from implicit3dmm.data.corpus import open_heads
 
     held_out, methods, source = heads.held_out(), models.open(seed=heads.seed), open_heads(corpus)
-    with _results(out):
+    with results(out):
         bar = progress(protocol.__name__.removeprefix("evaluate_"))
         protocol(source, methods, folder=out, held_out=held_out, progress=bar, **options)
-    return _show(out)
-
-
-@contextmanager
-def _results(out: Path, *, keeps: str = "*/results.jsonl") -> Iterator[None]:
-    with run_folder(out, keeps=keeps, advice="the same command goes on with it"):
-        yield
-
-
-def _show(out: Path) -> int:
-    print((out / "summary.md").read_text(encoding="utf-8"))
-    return 0
+    return show(out)

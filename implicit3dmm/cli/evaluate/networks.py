@@ -1,0 +1,79 @@
+"""Protocols of registered heads: everything in one table, and what models of registered heads alone can do."""
+
+from pathlib import Path
+
+from implicit3dmm.cli.common import progress
+from implicit3dmm.cli.evaluate.common import Heads, Split, TheHeads, results, show
+
+
+def compare(
+    corpus: str,
+    out: Path,
+    model: tuple[str, ...] = ("imhead", "parts", "lamm"),
+    heads: TheHeads = Heads(heads=20),
+    points: int = 10000,
+    resolution: int = 128,
+) -> int:
+    """Everything in one table: fields from loose points, principal components from points and from vertices, networks
+    of registered heads from vertices; errors, sizes, times and memory.
+
+    Args:
+        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as registered).
+        out: Folder for summary.md, summary.json and a folder of each model.
+        model: Released models, files of fields, of principal components and of networks of registered heads.
+        heads: Whose surfaces are measured; distances of vertices are taken over the whole split.
+        points: Points of each scan.
+        resolution: Cells along the longest side of the box of a field's meshes.
+    """
+    from implicit3dmm.data.corpus import open_heads
+    from implicit3dmm.evaluation.compare import evaluate_compare
+
+    source = open_heads(corpus)
+    with results(out, keeps="*/*/results.jsonl"):
+        evaluate_compare(
+            source,
+            model,
+            folder=out,
+            held_out=heads.held_out(),
+            points=points,
+            resolution=resolution,
+            progress=progress("compare"),
+        )
+    return show(out)
+
+
+def control(
+    corpus: str,
+    out: Path,
+    model: tuple[str, ...] = ("lamm",),
+    regions: tuple[str, ...] = ("nose", "mouth", "eye_L", "ear_L", "chin"),
+    split: Split = "test",
+    subjects: int | None = None,
+) -> int:
+    """Control points of registered heads moved to where other heads have them, and how local edits of regions are.
+
+    Args:
+        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as registered).
+        out: Folder for summary.md and summary.json.
+        model: Released networks of registered heads or weights files: lamm, sdvae.
+        regions: Regions that are edited, one at a time.
+        split: Which of the corpus's heads.
+        subjects: Only the first so many people.
+    """
+    from implicit3dmm.data.corpus import open_heads
+    from implicit3dmm.evaluation.control import evaluate_control
+    from implicit3dmm.mesh_models.base import load_network
+
+    models = [load_network(name) for name in model]
+    source = open_heads(corpus)
+    with results(out, keeps="summary.json"):
+        evaluate_control(
+            source,
+            models,
+            folder=out,
+            split=split,
+            pairs=subjects,
+            regions=regions,
+            progress=progress("control"),
+        )
+    return show(out)
