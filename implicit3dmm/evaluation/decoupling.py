@@ -4,18 +4,32 @@ Each figure alone can be bought with another: heads that hardly differ are decou
 everything are diverse. They are made to be read together, beside those of the training heads.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
+import implicit3dmm
+from implicit3dmm.data.heads import Heads
+from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
-from implicit3dmm.evaluation.populations import Population
+from implicit3dmm.evaluation.methods import file_digest
+from implicit3dmm.evaluation.populations import Population, RegisteredPopulation, open_population
+from implicit3dmm.evaluation.results import ResultsFolder, write_json
 from implicit3dmm.evaluation.statistics import Estimate, estimate_mean
+from implicit3dmm.evaluation.summary import write_text
 from implicit3dmm.evaluation.tables import markdown_table, plus_minus
-from implicit3dmm.evaluation.verification import Verifier
+from implicit3dmm.evaluation.verification import NormalImage, Verifier, VerifierConfig
+from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.heads.frame import UNIT_MM
+from implicit3dmm.heads.template import FACE_REGIONS
+from implicit3dmm.mesh_models.face_patch import FacePatch
+from implicit3dmm.mesh_models.topology import Topology
+from implicit3dmm.models import model_file
+from implicit3dmm.render import Picture, camera_for_points, grid, render, with_margin, write_png
 
 AT_ONCE = 100
 """Heads that are made together."""
@@ -25,6 +39,15 @@ GLANCE = 200
 
 CANDIDATES = 20
 """Training heads, the nearest by these vertices, that all vertices are compared with."""
+
+TRAINING = "training heads"
+"""What tables call them."""
+
+IMAGE_SIZE = 64
+"""Pixels along a side of the images that verifiers look at."""
+
+SHOWN = 6
+"""Heads in a row of a picture."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +72,102 @@ class DecouplingConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; give at least 0")
+
+
+def evaluate_decoupling(
+    heads: Heads,
+    models: Sequence[str],
+    *,
+    folder: str | Path,
+    config: DecouplingConfig,
+    verifier: VerifierConfig,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> dict[str, dict[str, Estimate]]:
+    """The figures of `decoupling_figures` in the face, of the training heads and of models, and pictures of samples.
+
+    Verifiers learn from training heads; their thresholds are chosen on test heads, of other people.
+
+    Args:
+        heads: what the models were trained on.
+        models: released models, or files of networks of registered heads and of principal components.
+        folder: where summary.md, summary.json and a folder for each model go; a stopped run goes on.
+        config: how many heads are drawn.
+        verifier: the networks that tell heads apart.
+        progress: wraps the models, such as `tqdm`.
+
+    Returns:
+        Figures by the name of the model.
+
+    Raises:
+        InputError: a setting is out of range, a model is of another topology, two have one name, or the folder belongs
+            to another run or cannot be written to.
+    """
+    config.validate()
+    opened = [(open_population(model), {"weights": file_digest(model_file(model))}) for model in models]
+    names = [population.name for population, _ in opened]
+    if len(set(names)) < len(names) or TRAINING in names:
+        raise InputError(f"models called {', '.join(names)} given; give models of different names")
+    bench = _Bench(heads, verifier)
+    figures, notes = {}, {}
+    for population, settings in progress([(RegisteredPopulation(TRAINING, bench.training), {}), *opened]):
+        about = {
+            "protocol": "decoupling",
+            "recipe": asdict(heads.recipe),
+            "config": asdict(config),
+            "verifier": asdict(verifier),
+            "implicit3dmm": implicit3dmm.__version__,
+        }
+        kept = ResultsFolder.of_method(folder, population.name, about | settings)
+        if not kept.rows:
+            of_heads = population.name == TRAINING
+            bench.check(population)
+            known = {name: own for name, own in bench.verifiers.items() if name in population.factors}
+            found = decoupling_figures(
+                population, None if of_heads else bench.training.vertices, known, vertices=bench.face, config=config
+            )
+            write_png(kept.folder / "samples.png", _picture(population, bench, config.seed))
+            told = {
+                name: {"accuracy": each.accuracy, "false_acceptance": each.accepted} for name, each in known.items()
+            }
+            kept.append({"figures": {name: each._asdict() for name, each in found.items()}, "verifiers": told})
+        (row,) = kept.rows
+        figures[population.name] = {name: Estimate(**each) for name, each in row["figures"].items()}
+        notes |= row["verifiers"]
+    plain = {name: {figure: each._asdict() for figure, each in own.items()} for name, own in figures.items()}
+    write_json(Path(folder) / "summary.json", {"figures": plain, "verifiers": notes})
+    write_text(Path(folder) / "summary.md", _page(figures, notes, heads.name, config))
+    return figures
+
+
+class _Bench:
+    """Training heads, the vertices that count, and verifiers, which are trained when they are first needed."""
+
+    def __init__(self, heads: Heads, config: VerifierConfig):
+        self.training = RegisteredHeads.of(heads, "train")
+        self.topology = Topology.of(heads.source.template, controls=1)
+        self._heads = heads
+        self._config = config
+        self._patch = FacePatch.of(self.topology, FACE_REGIONS)
+        self.face = np.flatnonzero(self._patch.inside)
+
+    @cached_property
+    def verifiers(self) -> dict[str, Verifier]:
+        """Of all factors that training heads are labelled with."""
+        look = NormalImage(self._patch.image(self.training.mean, IMAGE_SIZE), self._patch.faces)
+        others = RegisteredHeads.of(self._heads, "test")
+        return {
+            factor: Verifier.train(look, self.face, self.training, others, factor, self._config)
+            for factor in self.training.labels
+        }
+
+    def check(self, population: Population) -> None:
+        """Raises InputError where heads are of another topology."""
+        (((head,),)) = population.draw(None, 1, 1, np.random.default_rng(0))
+        self.topology.check(head, what=f"a head of {population.name}")
+
+    def mesh(self, head: Float[np.ndarray, "v 3"]) -> Mesh:
+        """The closed head."""
+        return Mesh(head, self.topology.triangles)
 
 
 def decoupling_figures(
@@ -112,10 +231,17 @@ def nearest_distance(head: Float[np.ndarray, "v 3"], others: Float[np.ndarray, "
     A few vertices choose the heads that are compared in full; the nearest by all vertices is all but surely among the
     `CANDIDATES` nearest by these.
     """
+    return _nearest(head, others)[1]
+
+
+def _nearest(head: Float[np.ndarray, "v 3"], others: Float[np.ndarray, "r v 3"]) -> tuple[int, float]:
+    """Number of the nearest head, and how far it is."""
     some = np.linspace(0, len(head) - 1, min(GLANCE, len(head))).astype(int)
     glance = np.linalg.norm(others[:, some] - head[some], axis=-1).mean(-1)
     likely = np.argsort(glance)[:CANDIDATES]
-    return float(np.linalg.norm(others[likely] - head, axis=-1).mean(-1).min())
+    distances = np.linalg.norm(others[likely] - head, axis=-1).mean(-1)
+    best = int(distances.argmin())
+    return int(likely[best]), float(distances[best])
 
 
 def decoupling_table(figures: Mapping[str, Mapping[str, Estimate]]) -> str:
@@ -126,6 +252,42 @@ def decoupling_table(figures: Mapping[str, Mapping[str, Estimate]]) -> str:
         for name, each in figures.items()
     ]
     return markdown_table(["heads", *columns], rows)
+
+
+def _page(
+    figures: Mapping[str, Mapping[str, Estimate]],
+    verifiers: Mapping[str, Mapping[str, float]],
+    name: str,
+    config: DecouplingConfig,
+) -> str:
+    told = "; ".join(
+        f"{factor} {100 * each['accuracy']:.0f} % right, {100 * each['false_acceptance']:.0f} % falsely accepted"
+        for factor, each in verifiers.items()
+    )
+    return (
+        f"Faces of heads like those of {name}. *Diversity*: mean vertex distance of {config.pairs:,} pairs, of any two"
+        " heads and of two that share a factor, mm of the average adult. *Same*: share of heads that pass for the same"
+        f" as one they share the factor with, {config.faces} times {config.variants}. *Specificity*: mean vertex"
+        f" distance of {config.specimens:,} heads to the nearest training head. ± half-widths of 95 % intervals."
+        f" Verifiers on pairs of test heads: {told}.\n\n{decoupling_table(figures)}"
+    )
+
+
+def _picture(population: Population, bench: _Bench, seed: int) -> Picture:
+    """Heads drawn anew over their nearest training heads; then heads that share each factor."""
+    rng = np.random.default_rng(seed)
+    drawn = population.draw(None, SHOWN, 1, rng)[:, 0]
+    rows, labels = [drawn], ["drawn"]
+    if population.name != TRAINING:
+        near = bench.training.vertices[:, bench.face]
+        rows.append([bench.training.vertices[_nearest(head[bench.face], near)[0]] for head in drawn])
+        labels.append("nearest training head")
+    for factor in population.factors:
+        rows.append(population.draw(factor, 1, SHOWN, rng)[0])
+        labels.append(f"one {factor}")
+    camera = camera_for_points("three_quarter", bench.training.mean)
+    panels = [[render(bench.mesh(head), camera=camera, size=(230, 280)) for head in row] for row in rows]
+    return with_margin(grid(panels, row_labels=labels), 12)
 
 
 def _draws(

@@ -1,16 +1,18 @@
 """Heads to draw in groups that share a factor: those of a model, or those that it was trained on."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 from implicit3dmm.data.registered import UNKNOWN, RegisteredHeads
 from implicit3dmm.errors import InputError
-from implicit3dmm.mesh_models.additive import AdditiveModel
-from implicit3dmm.mesh_models.adversarial import Adversarial
-from implicit3dmm.mesh_models.base import MeshModel
+from implicit3dmm.mesh_models.base import MeshModel, load_network
+from implicit3dmm.mesh_models.pca import PCAModel, is_pca_file, load_pca
+from implicit3dmm.models import model_file
 
 
 @runtime_checkable
@@ -36,46 +38,53 @@ class Population(Protocol):
         ...
 
 
-class AdversarialPopulation:
-    """Heads of an adversarial model; a group shares one code of the factor."""
+class NetworkPopulation:
+    """Heads that a network draws; a group shares one code of the factor."""
 
     def __init__(self, model: MeshModel):
-        assert isinstance(model.network, Adversarial)
         self.name = model.name
-        self.factors = tuple(model.network.config.factors)
+        self.factors = tuple(model.network.factors)
         self._model = model
 
     def draw(
         self, factor: str | None, groups: int, size: int, rng: np.random.Generator
     ) -> Float[np.ndarray, "g s v 3"]:
         """As in `Population`."""
-        network = self._model.network
-        codes = rng.normal(size=(groups * size, network.latent_dim)).astype(np.float32)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        codes = self._model.network.sample(groups * size, temperature=1.0, generator=generator).numpy()
         if factor is not None:
-            place = network.place(factor)
-            codes[:, place] = np.repeat(codes[::size, place], size, axis=0)
+            _share(codes, self._model.network.place(factor), size)
         heads = self._model.decode(codes)
         return heads.reshape(groups, size, *heads.shape[1:])
 
 
-class AdditivePopulation:
-    """Heads of an additive model; a group shares the person or the expression."""
+class PCAPopulation:
+    """Heads of principal components; of an additive model, a group shares the person or the expression."""
 
-    factors = ("identity", "expression")
-
-    def __init__(self, name: str, model: AdditiveModel):
-        self.name = name
+    def __init__(self, model: PCAModel):
+        self.name = model.name
+        self.factors = ("identity", "expression") if model.info.get("expression_components") else ()
         self._model = model
 
     def draw(
         self, factor: str | None, groups: int, size: int, rng: np.random.Generator
     ) -> Float[np.ndarray, "g s v 3"]:
         """As in `Population`."""
-        codes = {name: rng.normal(size=(groups * size, len(each))) for name, each in self._model.components.items()}
+        coefficients = self._model.sample(groups * size, rng=rng).astype(np.float32)
         if factor is not None:
-            codes[factor] = np.repeat(codes[factor][::size], size, axis=0)
-        heads = self._model.vertices(**codes)
+            _share(coefficients, self._model.place(factor), size)
+        heads = (coefficients @ self._model.basis.T).reshape(len(coefficients), -1, 3) + self._model.mean
         return heads.reshape(groups, size, *heads.shape[1:])
+
+
+def open_population(path: str | Path) -> Population:
+    """Opens a model of registered heads, by name or by its file.
+
+    Raises:
+        InputError: there is no such file, or it holds another kind of model.
+    """
+    path = model_file(path)
+    return PCAPopulation(load_pca(path)) if is_pca_file(path) else NetworkPopulation(load_network(path))
 
 
 class RegisteredPopulation:
@@ -102,6 +111,11 @@ class RegisteredPopulation:
         chosen = [choices[number] for number in rng.integers(len(choices), size=groups)]
         rows = np.stack([rng.choice(each, size, replace=len(each) < size) for each in chosen])
         return self._heads.vertices[rows]
+
+
+def _share(codes: Float[np.ndarray, "n d"], place: slice, size: int) -> None:
+    """Gives all codes of each group, `size` in turn, a part of the first one's."""
+    codes[:, place] = np.repeat(codes[::size, place], size, axis=0)
 
 
 def _rows_by_label(labels: Int[np.ndarray, " r"]) -> list[Int[np.ndarray, " n"]]:

@@ -12,7 +12,6 @@ from torch import Tensor
 from implicit3dmm.data.registered import UNKNOWN, RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh
-from implicit3dmm.geometry.parameterisation import disc_faces
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.heads.template import FACE_REGIONS
 from implicit3dmm.mesh_models.adversarial_networks import Generator
@@ -21,6 +20,7 @@ from implicit3dmm.mesh_models.adversarial_teacher import Teacher, TeachingConfig
 from implicit3dmm.mesh_models.base import Draw, MeshNetwork, register_network
 from implicit3dmm.mesh_models.code_search import nearest_codes
 from implicit3dmm.mesh_models.completion import Completion
+from implicit3dmm.mesh_models.face_patch import FacePatch
 from implicit3dmm.mesh_models.topology import Topology
 
 NOISE = "noise"
@@ -81,15 +81,11 @@ class Adversarial(MeshNetwork):
     def __init__(self, config: AdversarialConfig, topology: Topology):
         self.sizes = {**config.factors, NOISE: config.noise_dim}
         super().__init__(config, topology, latent_dim=sum(self.sizes.values()))
-        inside = np.isin(topology.labels, [topology.region(name) for name in config.regions])
-        skin = topology.triangles[~topology.cap]
-        faces = skin[disc_faces(Mesh(np.zeros((topology.size, 3)), skin), inside)]
-        patch, self._faces = np.unique(faces, return_inverse=True)
-        self.register_buffer("patch", torch.from_numpy(patch), persistent=False)
-        self.generator = Generator(self.latent_dim, config.width, len(patch), config.rank)
-        self._inside = np.zeros(topology.size, bool)
-        self._inside[patch] = True
-        self.completion = Completion(topology.triangles, self._inside)
+        self.factors = tuple(config.factors)
+        self._patch = FacePatch.of(topology, config.regions)
+        self.register_buffer("patch", torch.from_numpy(np.flatnonzero(self._patch.inside)), persistent=False)
+        self.generator = Generator(self.latent_dim, config.width, len(self.patch), config.rank)
+        self.completion = Completion(topology.triangles, self._patch.inside)
         self.teacher: Teacher | None = None
         self._seed = int(torch.randint(2**31, ()))
 
@@ -101,7 +97,7 @@ class Adversarial(MeshNetwork):
         """
         super().see(heads)
         labels = self._labels(heads)
-        mean, unit = heads.mean, float(self.unit)
+        mean, unit, inside = heads.mean, float(self.unit), self._patch.inside
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             chosen = torch.randperm(len(heads))[:LOOKED_AT].numpy()
@@ -109,16 +105,16 @@ class Adversarial(MeshNetwork):
             self.completion.learn(displacements)
             start = None
             if self.config.start == "factors":
-                start = LinearStart.of(heads, np.flatnonzero(self._inside), labels, self.sizes, chosen)
+                start = LinearStart.of(heads, np.flatnonzero(inside), labels, self.sizes, chosen)
                 components = {name: each / unit for name, each in start.components.items()}
                 self.generator.start_from(components, {name: self.place(name) for name in self.sizes})
-            patch = Mesh(mean[self._inside], self._faces.reshape(-1, 3))
             self.teacher = Teacher(
                 self.config.teaching,
                 self.sizes,
                 labels,
-                patch,
-                displacements[:, self._inside],
+                self._patch.image(mean, self.config.teaching.image_size),
+                Mesh(mean[inside], self._patch.faces),
+                displacements[:, inside],
                 start.label_codes if start else {},
             )
 

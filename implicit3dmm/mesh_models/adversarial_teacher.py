@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.laplacian import cotangent_laplacian
 from implicit3dmm.geometry.mesh import Mesh
-from implicit3dmm.geometry.parameterisation import border_loops, square_parameterisation
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.mesh_models.adversarial_losses import (
     classification_loss,
@@ -129,28 +128,25 @@ class Teacher(nn.Module):
         config: TeachingConfig,
         sizes: Mapping[str, int],
         labels: Mapping[str, Int[np.ndarray, " r"]],
+        image: GeometryImage,
         patch: Mesh,
         displacements: Float[np.ndarray, "r v 3"],
         label_codes: Mapping[str, Float[np.ndarray, "k d"]],
     ):
-        """Lays the patch on the square and draws the critic's weights and the fixed codes.
+        """Draws the critic's weights and the fixed codes.
 
         Args:
             config: sizes and weights.
             sizes: of the codes by name: those of the factors, and noise.
             labels: of all training heads, by factor; the others get neither classification nor feature loss.
-            patch: what the images show of the mean head.
+            image: what the critic looks at.
+            patch: what it shows of the mean head.
             displacements: of some training heads, in the generator's unit.
             label_codes: what is known of the fixed codes, by factor; the rest of their numbers is drawn.
-
-        Raises:
-            InputError: the patch cannot be laid on a square.
         """
         super().__init__()
         self.config = config
-        border = np.concatenate(border_loops(patch.faces))
-        top = int(border[patch.vertices[border, 1].argmax()])
-        self.image = GeometryImage(square_parameterisation(patch, top=top), config.image_size)
+        self.image = image
         seen, error = self.image.seen(), self.image.read_back_error(torch.from_numpy(patch.vertices)[None])
         log.info(
             "images of %d pixels a side show %.0f %% of the %d vertices, and say where they lie to %.2f mm on average",

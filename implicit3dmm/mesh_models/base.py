@@ -1,7 +1,7 @@
 """What a network of registered heads is, and the file that one becomes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -54,6 +54,8 @@ class MeshNetwork(nn.Module, ABC):
     """The dataclass that it was built from, which the weights file keeps."""
     latent_dim: int
     """Numbers that describe a head."""
+    factors: Sequence[str] = ()
+    """What heads can share, such as the person; each has a part of the code. Most architectures know none."""
 
     def __init__(self, config: Any, topology: Topology, *, latent_dim: int):
         super().__init__()
@@ -84,6 +86,14 @@ class MeshNetwork(nn.Module, ABC):
         """Draws codes; `temperature` scales the standard deviations."""
         drawn = torch.randn(count, self.latent_dim, generator=generator).to(self.code_mean)
         return self.code_mean + temperature * drawn @ self.code_axes.T
+
+    def place(self, factor: str) -> slice:
+        """Where in a code the part of a factor stands.
+
+        Raises:
+            InputError: there is no such factor.
+        """
+        raise InputError(f"no factor {factor!r}: {type(self).__name__} has one code for everything; give adversarial")
 
     @abstractmethod
     def optimiser(self, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:

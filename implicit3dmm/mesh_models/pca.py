@@ -105,6 +105,7 @@ class PCAModel:
             "recipe": to_mapping(heads.recipe),
             "heads": count + len(moved),
             "shows": shows,
+            "expression_components": len(added) if expression_components else 0,
             "variance_share": share,
         }
         return cls(
@@ -169,6 +170,18 @@ class PCAModel:
     def _normal_matrix(self) -> tuple[Float[np.ndarray, "k k"], bool]:
         """Cholesky factor of the products of the basis; people's and expressions' components are not orthogonal."""
         return cho_factor(self.basis.T.astype(np.float64) @ self.basis)
+
+    def place(self, factor: str) -> slice:
+        """Where among the coefficients those of "identity" or "expression" stand, in an additive model.
+
+        Raises:
+            InputError: it is no additive model, or there is no such factor.
+        """
+        people = len(self.deviations) - self.info.get("expression_components", 0)
+        places = {"identity": slice(0, people), "expression": slice(people, None)}
+        if people == len(self.deviations) or factor not in places:
+            raise InputError(f"no factor {factor!r} in {self.name}; additive models have {' and '.join(places)}")
+        return places[factor]
 
     def sample(self, count: int, *, temperature: float = 1.0, rng: np.random.Generator) -> Float[np.ndarray, "n k"]:
         """Draws coefficients; `temperature` scales the standard deviations (0 gives the mean, 1 the heads' spread)."""

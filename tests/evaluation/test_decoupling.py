@@ -5,6 +5,8 @@ import pytest
 import torch
 import trimesh
 
+from implicit3dmm.data.heads import Heads
+from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.data.registered import UNKNOWN, RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.decoupling import (
@@ -14,16 +16,15 @@ from implicit3dmm.evaluation.decoupling import (
     decoupling_table,
     nearest_distance,
 )
-from implicit3dmm.evaluation.populations import AdditivePopulation, Population, RegisteredPopulation
+from implicit3dmm.evaluation.populations import PCAPopulation, Population, RegisteredPopulation
 from implicit3dmm.evaluation.verification import NormalImage, Verifier, VerifierConfig, triplet_loss
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.parameterisation import border_loops, disc_faces, square_parameterisation
 from implicit3dmm.heads.frame import UNIT_MM
-from implicit3dmm.mesh_models.additive import AdditiveModel
 from implicit3dmm.mesh_models.geometry_image import GeometryImage
+from implicit3dmm.mesh_models.pca import PCAModel
 
 LOOKS = 5
-SIZES = {"identity": 15, "expression": 4}
 CONFIG = DecouplingConfig(pairs=150, faces=12, variants=6, specimens=20)
 VERIFIER = VerifierConfig(channels=(8, 16), dimension=8, steps=100, labels=8, heads=3, pairs=300)
 _ICOSPHERE = trimesh.creation.icosphere(subdivisions=2)
@@ -78,8 +79,29 @@ def verifiers(look, training, held_out) -> dict[str, Verifier]:
 
 
 @pytest.fixture(scope="module")
-def additive(training) -> AdditivePopulation:
-    return AdditivePopulation("additive", AdditiveModel.of(training, SIZES))
+def people_of_recipe() -> Heads:
+    return Heads(Recipe(seed=3, train=8, expressions=("neutral", "smile", "surprise")), name="people")
+
+
+class Additive:
+    """Sums of a ball of one person and what an expression adds to another's."""
+
+    name, factors = "additive", ("identity", "expression")
+
+    def __init__(self, heads: RegisteredHeads):
+        self._neutral = heads.vertices[np.unique(heads.rest)]
+        moved = np.flatnonzero(heads.labels["expression"] > 0)
+        self._added = heads.vertices[moved] - heads.vertices[heads.rest[moved]]
+
+    def draw(self, factor, groups, size, rng):
+        who, what = (rng.integers(len(rows), size=(groups, size)) for rows in (self._neutral, self._added))
+        who, what = (who[:, :1] if factor == "identity" else who), (what[:, :1] if factor == "expression" else what)
+        return self._neutral[who] + self._added[what]
+
+
+@pytest.fixture(scope="module")
+def additive(training) -> Additive:
+    return Additive(training)
 
 
 class Shuffled:
@@ -113,29 +135,23 @@ class TestPopulations:
         with pytest.raises(InputError, match="no two heads of alone share a label of 'identity'"):
             RegisteredPopulation("alone", alone).draw("identity", 1, 2, np.random.default_rng(0))
 
-    def test_additive_heads_are_a_person_plus_an_expression(self, training, additive):
-        model = AdditiveModel.of(training, SIZES)
-        rng = np.random.default_rng(0)
-        one, other = rng.normal(size=(2, 1, 15))
-        smile, frown = rng.normal(size=(2, 1, 4))
-        moved = model.vertices(one, smile) - model.vertices(one, frown)
-        np.testing.assert_allclose(moved, model.vertices(other, smile) - model.vertices(other, frown), atol=1e-6)
-        pair = additive.draw("identity", 1, 2, np.random.default_rng(0))[0]
+    def test_additive_heads_are_a_person_plus_an_expression(self, people_of_recipe):
+        model = PCAModel.of(people_of_recipe, components=5, shows="additive", expression_components=3)
+        population = PCAPopulation(model)
+        pair = population.draw("identity", 1, 2, np.random.default_rng(0))[0]
         apart = (pair[0] - pair[1]).ravel()
-        basis = model.components["expression"].reshape(4, -1)
-        left = apart - np.linalg.lstsq(basis.T, apart, rcond=None)[0] @ basis
+        basis = model.basis[:, model.place("expression")]
+        assert basis.shape[1] == 3
+        left = apart - basis @ np.linalg.lstsq(basis, apart, rcond=None)[0]
         assert np.linalg.norm(left) < 1e-4 * np.linalg.norm(apart)
+        with pytest.raises(InputError, match="no factor 'age' in pca; additive models have identity and expression"):
+            model.place("age")
 
-    def test_neutral_additive_heads_vary_as_neutral_heads_do(self, training):
-        model = AdditiveModel.of(training, SIZES | {"identity": 39})
-        neutral = training.vertices[np.unique(training.rest)]
-        np.testing.assert_allclose(model.mean, neutral.mean(0), atol=1e-6)
-        squares = np.square(model.components["identity"]).sum()
-        assert squares == pytest.approx(np.square(neutral - model.mean).sum() / (len(neutral) - 1), rel=1e-3)
-
-    def test_more_components_than_heads_are_refused(self, training):
-        with pytest.raises(InputError, match="40 components of identity asked of 40 heads"):
-            AdditiveModel.of(training, SIZES | {"identity": 40})
+    def test_other_components_share_nothing(self, people_of_recipe):
+        model = PCAModel.of(people_of_recipe, components=5)
+        assert PCAPopulation(model).factors == ()
+        with pytest.raises(InputError, match="no factor 'identity'"):
+            model.place("identity")
 
 
 class TestVerifier:

@@ -19,6 +19,7 @@ PROTOCOLS = {
     "locality": fields.locality,
     "compare": networks.compare,
     "control": networks.control,
+    "decoupling": networks.decoupling,
 }
 
 Protocol = Union[tuple(Annotated[Any, subcommand(name, constructor=run)] for name, run in PROTOCOLS.items())]  # noqa: UP007

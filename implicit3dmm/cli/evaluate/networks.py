@@ -77,3 +77,44 @@ def control(
             progress=progress("control"),
         )
     return show(out)
+
+
+def decoupling(
+    corpus: str,
+    out: Path,
+    model: tuple[str, ...] = ("adversarial",),
+    pairs: int = 10000,
+    faces: int = 100,
+    variants: int = 100,
+    specimens: int = 1000,
+    seed: int = 0,
+) -> int:
+    """Heads drawn from models: how they differ, whether those that share a person or an expression show it, and how far
+    they are from training heads, beside the training heads themselves.
+
+    Args:
+        corpus: What the models were trained on: a folder that 'implicit3dmm corpus' made, or a recipe.
+        out: Folder for summary.md, summary.json and a folder of each model with a picture.
+        model: Released networks of registered heads, their weights files, files of principal components.
+        pairs: Pairs of heads for each diversity.
+        faces: Heads for each decoupling.
+        variants: Further heads that share a factor with each of them.
+        specimens: Heads for the specificity.
+        seed: Seed of the draws.
+    """
+    from implicit3dmm.data.corpus import open_heads
+    from implicit3dmm.evaluation.decoupling import DecouplingConfig, evaluate_decoupling
+    from implicit3dmm.evaluation.verification import VerifierConfig
+
+    config = DecouplingConfig(pairs=pairs, faces=faces, variants=variants, specimens=specimens, seed=seed)
+    source = open_heads(corpus)
+    with results(out):
+        evaluate_decoupling(
+            source,
+            model,
+            folder=out,
+            config=config,
+            verifier=VerifierConfig(seed=seed),
+            progress=progress("decoupling"),
+        )
+    return show(out)
