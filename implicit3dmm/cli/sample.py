@@ -22,6 +22,7 @@ def sample(
     model: str = "imhead",
     temperature: float = 0.7,
     expressions: float = 0.0,
+    same: str | None = None,
     resolution: int = 192,
     seed: int = 0,
     device: Device = "auto",
@@ -34,6 +35,7 @@ def sample(
         model: Released model or weights file, of a field or a network of registered heads.
         temperature: Standard deviations are scaled by it: 0 gives the mean head, 1 the training population.
         expressions: The same for expressions: 0 gives neutral heads.
+        same: What all heads share, where a model's code has a part for it: identity or expression of 'adversarial'.
         resolution: Cells along the longest side of the meshes' box; registered heads have their own vertices.
         seed: Seed of the draws; equal seeds give equal heads.
         device: Where to compute.
@@ -57,7 +59,9 @@ def sample(
     if is_network_file(model_file(model)):
         if expressions:
             raise InputError(f"{model} draws people and their expressions together; leave --expressions out")
-        name, heads = _registered(model, count, temperature, generator)
+        name, heads = _registered(model, count, temperature, same, generator)
+    elif same is not None:
+        raise InputError(f"--same {same} is for networks of registered heads such as adversarial; {model} is a field")
     else:
         spread = {"temperature": temperature, "expressions": expressions, "generator": generator}
         name, heads = _extracted(model, count, resolution, open_device(device), spread)
@@ -96,11 +100,14 @@ def _extracted(
 
 
 def _registered(
-    model: str, count: int, temperature: float, generator: "torch.Generator"
+    model: str, count: int, temperature: float, same: str | None, generator: "torch.Generator"
 ) -> tuple[str, Iterator[Drawn]]:
     """Heads of a network of registered heads; all have its topology."""
     from implicit3dmm.mesh_models.base import load_network
 
     loaded = load_network(model)
     codes = loaded.network.sample(count, temperature=temperature, generator=generator)
+    if same is not None:
+        place = loaded.network.place(same)
+        codes[:, place] = codes[:1, place]
     return loaded.name, ((loaded.mesh(loaded.decode(one.numpy())[0]), {"head": one}, ()) for one in codes.split(1))

@@ -1,49 +1,17 @@
 """Edits of registered heads by control points (LAMM): dragged, taken from another head, or drawn anew."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from implicit3dmm.data.sources import open_source
 from implicit3dmm.errors import InputError
-from implicit3dmm.geometry.mesh import Mesh, read_mesh
-from implicit3dmm.geometry.similarity import Similarity
-from implicit3dmm.heads.frame import UNIT_MM, canonical_similarity
+from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.mesh_models.base import MeshModel
 from implicit3dmm.mesh_models.control import confinement
 from implicit3dmm.mesh_models.lamm import LAMM
 from implicit3dmm.mesh_models.topology import Topology
-
-
-@dataclass(frozen=True, eq=False)
-class RegisteredHead:
-    """A head in a model's topology and where it stands."""
-
-    vertices: Float[np.ndarray, "v 3"]
-    """Canonical units."""
-    placement: Similarity
-    """From the canonical frame to the head's own."""
-
-    def mesh(self, model: MeshModel, vertices: Float[np.ndarray, "v 3"]) -> Mesh:
-        """Vertices of this head, or of what an edit made of it, in the head's own frame."""
-        return model.mesh(vertices).transformed(self.placement)
-
-
-def open_registered(path: str | Path, model: MeshModel) -> RegisteredHead:
-    """Reads a mesh in a model's topology, in any frame and unit: its rigid vertices say where it stands.
-
-    Raises:
-        InputError: the file cannot be read, or its mesh is of another topology.
-    """
-    vertices = read_mesh(path).vertices
-    model.topology.check(vertices, what=str(path))
-    template = open_source(model.info["recipe"]["source"]).template
-    to_canonical = canonical_similarity(vertices, template.rigid, template.reference)
-    return RegisteredHead(to_canonical.apply(vertices), to_canonical.inverse())
 
 
 def drag(model: MeshModel, vertices: Float[np.ndarray, "v 3"], moves: Float[np.ndarray, "c 3"]) -> np.ndarray:

@@ -194,25 +194,6 @@ class Adversarial(MeshNetwork):
         start = sum(self.sizes[name] for name in names[: names.index(factor)])
         return slice(start, start + self.sizes[factor])
 
-    def transfer(
-        self, codes: Float[np.ndarray, "b d"], source: Float[np.ndarray, "b d"], factor: str, *, added: bool = False
-    ) -> Float[np.ndarray, "b d"]:
-        """Codes with a factor of other heads, such as their expressions (supplement, "latent space manipulation").
-
-        Args:
-            codes: of the heads that are changed.
-            source: of the heads that the factor is taken from.
-            factor: which.
-            added: whether it is added to the heads' own, instead of put in its place.
-
-        Raises:
-            InputError: there is no such factor.
-        """
-        place = self.place(factor)
-        changed = codes.copy()
-        changed[:, place] = source[:, place] + (codes[:, place] if added else 0)
-        return changed
-
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """As in `MeshNetwork`; the critic starts afresh."""
         own = {name: value for name, value in self.state_dict().items() if name.startswith("teacher.")}

@@ -20,9 +20,17 @@ SHOWN = {
 }
 """The losses that are lengths, and what the picture calls them."""
 
+JUDGED = {
+    "gap": "real against generated heads: the critic's scores",
+    "smoothness": "roughness of generated heads (1: training heads)",
+    "classification": "labels that generated heads do not show",
+    "features": "features that heads of one code do not share",
+}
+"""What an adversarial training shows, which lowers no length."""
+
 
 def draw_curve(folder: Path) -> Path:
-    """Draws curve.png from metrics.jsonl: the losses that are lengths, in mm, by step.
+    """Draws curve.png from metrics.jsonl: by step the losses that are lengths, in mm, or those of an adversary.
 
     Raises:
         InputError: the run has logged nothing yet.
@@ -31,14 +39,15 @@ def draw_curve(folder: Path) -> Path:
     if not rows:
         raise InputError(f"{folder} has logged nothing yet; train for at least training.log_every steps")
     steps = np.array([row["step"] for row in rows])
-    series = {
-        label: np.array([row[name] for row in rows]) * UNIT_MM for name, label in SHOWN.items() if name in rows[0]
-    }
+    judged = JUDGED.keys() <= rows[0].keys()
+    shown, factor = (JUDGED, 1) if judged else (SHOWN, UNIT_MM)
+    series = {label: np.array([row[name] for row in rows]) * factor for name, label in shown.items() if name in rows[0]}
     window = np.ones(min(SMOOTHING, len(rows)))
     smooth = {
         name: (steps, np.convolve(values, window, "same") / np.convolve(np.ones(len(rows)), window, "same"))
         for name, values in series.items()
     }
     path = folder / "curve.png"
-    write_png(path, plot_curves(smooth, title="Training loss", xlabel="step", ylabel="mm", log_y=True))
+    ylabel = "loss" if judged else "mm"
+    write_png(path, plot_curves(smooth, title="Training loss", xlabel="step", ylabel=ylabel, log_y=not judged))
     return path

@@ -104,3 +104,63 @@ def test_heads_are_drawn_with_their_codes(command, model, tmp_path, assert_refus
     np.testing.assert_allclose(loaded.decode(codes)[0], drawn[0], atol=1e-6)
     refused = command(*words, tmp_path / "no", "--expressions", 1)
     assert_refused(refused, "draws people and their expressions together; leave --expressions out")
+
+
+@pytest.fixture
+def decoupled(work, command):
+    """An adversarial model of three steps, made once."""
+    folder = work / "adversarial"
+    if not folder.exists():
+        words = ("train", "adversarial/tiny", "training.steps=3", "--corpus", work / "people.yaml", "--out", folder)
+        result = command(*words)
+        torch.set_flush_denormal(False)
+        assert (result.code, result.err) == (0, "")
+    return folder / "model.safetensors"
+
+
+def test_heads_can_share_a_factor(command, decoupled, tmp_path, assert_refused):
+    words = ("sample", "--model", decoupled, "--count", 3, "--out")
+    assert command(*words, tmp_path / "people", "--same", "identity").code == 0
+    codes = torch.cat([load_file(tmp_path / f"people/head_00{number}.safetensors")["head"] for number in range(3)])
+    place = load_network(decoupled).network.place("identity")
+    assert torch.equal(codes[1:, place], codes[:1, place].expand(2, -1))
+    assert not torch.equal(codes[1, place.stop :], codes[0, place.stop :])
+    refused = command(*words, tmp_path / "no", "--same", "age")
+    assert_refused(refused, "no factor 'age'; there are identity, expression, noise")
+    assert_refused(command("sample", "--same", "identity", "--out", tmp_path / "no"), "--same identity is for networks")
+
+
+def test_a_factor_is_transferred(work, command, model, decoupled, tmp_path, monkeypatch, assert_refused):
+    monkeypatch.setattr("implicit3dmm.editing.files._picture", lambda *_: np.zeros((4, 4, 3), np.uint8))
+    words = ("edit", "transfer", work / "0.ply", work / "1.ply", "--out", tmp_path / "out")
+    assert command(*words, "--model", decoupled, "--factor", "identity").code == 0
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert (report["factor"], report["how"], report["model"]) == ("identity", "replace", "adversarial")
+    assert report["edits"][0]["moved_share"] > 0.1
+    assert_refused(command(*words, "--model", model, "--factor", "identity"), "has one code for everything")
+    assert_refused(command(*words, "--factor", "identity"), "imhead transfers expressions")
+
+
+def test_factors_are_evaluated(work, command, decoupled, tmp_path, monkeypatch, assert_refused):
+    monkeypatch.setattr("implicit3dmm.evaluation.decoupling._picture", lambda *_: np.zeros((4, 4, 3), np.uint8))
+    counts = ("--pairs", 4, "--faces", 2, "--variants", 2, "--specimens", 3)
+    words = (
+        "evaluate",
+        "decoupling",
+        "--corpus",
+        work / "people.yaml",
+        "--model",
+        decoupled,
+        "--out",
+        tmp_path / "out",
+    )
+    result = command(*words, *counts)
+    assert (result.code, result.err) == (0, "")
+    assert "| adversarial    |" in result.out
+    figures = json.loads((tmp_path / "out/summary.json").read_text())["figures"]
+    assert figures["adversarial"]["specificity"]["count"] == 3
+    assert figures["training heads"]["same identity, %"]["count"] == 2
+    with monkeypatch.context() as untouched:
+        untouched.setattr("implicit3dmm.evaluation.decoupling.decoupling_figures", None)
+        assert command(*words, *counts).out == result.out
+    assert_refused(command(*words, "--pairs", 0), "pairs is 0")

@@ -9,7 +9,8 @@ from implicit3dmm.config import load_config
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.data.registered import RegisteredHeads
-from implicit3dmm.editing.dragging import drag, drawn_moves, named_moves, open_registered, steerable
+from implicit3dmm.editing.dragging import drag, drawn_moves, named_moves, steerable
+from implicit3dmm.editing.registered import open_registered
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.control import evaluate_control
 from implicit3dmm.geometry.mesh import Mesh, write_mesh

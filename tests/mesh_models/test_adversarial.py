@@ -7,6 +7,7 @@ import trimesh
 
 from implicit3dmm.config import from_mapping, to_mapping
 from implicit3dmm.data.registered import UNKNOWN, RegisteredHeads
+from implicit3dmm.editing.factors import transfer_factor
 from implicit3dmm.errors import InputError
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.mesh_models.adversarial import Adversarial, AdversarialConfig
@@ -348,17 +349,19 @@ class TestHeads:
         face = network.mean[network.patch] + network.unit * network.generator(codes)
         np.testing.assert_allclose(heads[:, network.patch].detach(), face.detach(), atol=1e-6)
 
-    def test_a_transfer_changes_one_factor_alone(self, network):
-        target, source = (drawn(network, 4, seed) for seed in (0, 1))
+    def test_a_transfer_changes_one_factor_alone(self, network, model):
         place = network.place("expression")
-        replaced = network.transfer(target, source, "expression")
-        np.testing.assert_array_equal(replaced[:, place], source[:, place])
-        added = network.transfer(target, source, "expression", added=True)
-        np.testing.assert_array_equal(added[:, place], source[:, place] + target[:, place])
-        others = np.ones(network.latent_dim, bool)
-        others[place] = False
-        for changed in (replaced, added):
-            np.testing.assert_array_equal(changed[:, others], target[:, others])
+        head, donor = model.decode(drawn(network, 2))
+        own, others = model.encode(np.stack([head, donor]))
+        kept = head + 0.001  # what the model cannot show stays
+        for how, code in (("replace", others[place]), ("add", others[place] + own[place])):
+            wanted = own.copy()
+            wanted[place] = code
+            changed = transfer_factor(model, kept, donor, "expression", how=how)
+            np.testing.assert_allclose(changed - kept, (model.decode(wanted[None])[0] - head), atol=2e-3)
+        np.testing.assert_allclose(transfer_factor(model, kept, kept, "identity"), kept, atol=1e-6)
+        with pytest.raises(InputError, match="no factor 'age'; there are identity, expression, noise"):
+            transfer_factor(model, head, donor, "age")
 
     def test_a_file_gives_the_same_heads_without_the_training_heads(self, model, tmp_path):
         save_network(tmp_path / "toy.safetensors", model)

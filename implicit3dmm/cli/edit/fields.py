@@ -1,20 +1,19 @@
-"""implicit3dmm edit: parts of a head taken from another, drawn anew, mirrored or moved; other expressions."""
+"""Edits of fields' codes: parts taken from another head, drawn anew, moved or mirrored; other expressions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal
 
-from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
+from tyro.conf import OmitArgPrefixes
 
-from implicit3dmm.cli.common import Device, open_device, output_folder, tell
+from implicit3dmm.cli.common import Device, open_device, output_folder
+from implicit3dmm.cli.edit.common import Donor, Head, told
+from implicit3dmm.cli.edit.registered import transfer_registered
 
 if TYPE_CHECKING:
     from implicit3dmm.fields import ConditionedField
     from implicit3dmm.models import HeadModel
-
-Head = Positional[Annotated[Path, arg(metavar="HEAD")]]
-Donor = Positional[Annotated[Path, arg(metavar="DONOR")]]
 
 
 @dataclass(frozen=True)
@@ -209,114 +208,35 @@ def transfer(
     /,
     out: Path,
     how: Literal["replace", "add"] = "replace",
+    factor: str = "expression",
     output: TheOutput = Output(),
 ) -> int:
     """Gives a head the expression of another one.
 
     Args:
-        head: Codes (.safetensors) of a fit, a sample or an edit, or a scan to fit.
+        head: Codes (.safetensors) of a fit, a sample or an edit, or a scan to fit; for a network of registered heads
+            such as adversarial, a registered mesh.
         donor: Whose expression; the same kinds of files.
         out: Folder for meshes, heads, picture and report.
         how: Whether the expression replaces that of the head or is added to it.
+        factor: What is transferred; networks of registered heads know identity too.
         output: With what, and how fine.
     """
     from implicit3dmm.editing import open_head, transfer_expression
+    from implicit3dmm.errors import InputError
+    from implicit3dmm.mesh_models.base import is_network_file
+    from implicit3dmm.models import model_file
 
+    about = {"edit": "transfer", "head": str(head), "donor": str(donor), "how": how, "factor": factor}
+    if is_network_file(model_file(output.model)):
+        return transfer_registered(head, donor, out, how, factor, output.model, about)
+    if factor != "expression":
+        raise InputError(f"factor {factor!r}: {output.model} transfers expressions; give a network such as adversarial")
     model = output.load()
     with output_folder(out):
         before, other = open_head(head, model), open_head(donor, model)
         field = transfer_expression(before.field, other.field, how=how)
-        about = {"edit": "transfer", "head": str(head), "donor": str(donor), "how": how}
         return _save(out, model, before, [field], about, output)
-
-
-def drag(
-    head: Head,
-    /,
-    out: Path,
-    move: tuple[str, ...] = (),
-    towards: Path | None = None,
-    part: tuple[str, ...] = (),
-    draw: int = 0,
-    temperature: float = 1.0,
-    seed: int = 0,
-    model: str = "lamm",
-) -> int:
-    """Moves control points of a registered head, and with them its regions, by LAMM.
-
-    Points move by hand (--move), to where another head's part has them (--towards, --part), or at random (--draw,
-    --part). The head is a mesh in the template's topology, such as 'implicit3dmm register' writes.
-
-    Args:
-        head: Registered mesh.
-        out: Folder for meshes, picture and report.
-        move: Displacements in mm to the subject's left, up and out of the face, such as nose=0,0,5, which moves all
-            control points of the nose, or mouth/2=0,-3,0, which moves one.
-        towards: Registered mesh whose parts are taken.
-        part: Regions that are taken or drawn, such as nose.
-        draw: How many heads to draw.
-        temperature: Standard deviations of the draws are scaled by it.
-        seed: Seed of the draws.
-        model: Released LAMM or weights file.
-    """
-    from implicit3dmm.editing.dragging import drag as drag_points
-    from implicit3dmm.editing.dragging import drawn_moves, named_moves, open_registered, steerable
-    from implicit3dmm.editing.files import save_meshes
-    from implicit3dmm.errors import InputError
-    from implicit3dmm.heads.frame import UNIT_MM
-    from implicit3dmm.mesh_models.base import load_network
-    from implicit3dmm.mesh_models.control import moves_towards
-
-    if (bool(move), towards is not None, draw > 0).count(True) != 1 or bool(part) == bool(move):
-        raise InputError("give either --move, or --towards with --part, or --draw with --part")
-    loaded = load_network(model)
-    steerable(loaded)
-    opened = open_registered(head, loaded)
-    about: dict[str, Any] = {"edit": "drag", "model": loaded.name, "head": str(head), "warnings": []}
-    if move:
-        moves = [named_moves(loaded.topology, dict(map(_move, move)))]
-        about["moves"] = move
-    elif towards is not None:
-        donor = open_registered(towards, loaded)
-        moves = [moves_towards(loaded.topology, opened.vertices, donor.vertices, part)]
-        about |= {"towards": str(towards), "parts": part}
-    else:
-        moves = drawn_moves(loaded, part, draw, temperature=temperature, seed=seed)
-        about |= {"parts": part, "temperature": temperature, "seed": seed}
-    with output_folder(out):
-        report = save_meshes(
-            out,
-            opened.mesh(loaded, opened.vertices),
-            [opened.mesh(loaded, drag_points(loaded, opened.vertices, each)) for each in moves],
-            upright=opened.placement.inverse(),
-            mm_per_unit=UNIT_MM / opened.placement.scale,
-            about=about,
-        )
-        return _told(out, report)
-
-
-EDITS = {
-    "swap": swap,
-    "sample": sample,
-    "interpolate": interpolate,
-    "mirror": mirror,
-    "express": express,
-    "transfer": transfer,
-    "drag": drag,
-}
-
-Choice = Union[tuple(Annotated[Any, subcommand(name, constructor=run)] for name, run in EDITS.items())]  # noqa: UP007
-
-
-def edit(choice: OmitSubcommandPrefixes[OmitArgPrefixes[Choice]]) -> int:
-    """Changes nose, mouth, eyes, ears, chin, forehead, cheeks, cranium or neck of a head, or its expression.
-
-    docs/edit.md says what happens and shows the results.
-
-    Args:
-        choice: What to do; each has its own --help.
-    """
-    return choice
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -330,17 +250,6 @@ def _weight(text: str) -> tuple[str, float]:
         raise InputError(f"the weight of {name} is {weight!r}; expected a number, such as {name}=0.8") from None
 
 
-def _move(text: str) -> tuple[str, list[float]]:
-    """A name and three numbers."""
-    from implicit3dmm.errors import InputError
-
-    name, _, numbers = text.partition("=")
-    try:
-        return name, [float(number) for number in numbers.split(",")]
-    except ValueError:
-        raise InputError(f"{text!r} is no move; a name and three numbers in mm, such as nose=0,0,5, expected") from None
-
-
 def _save(
     out: Path,
     model: "HeadModel",
@@ -352,18 +261,4 @@ def _save(
 ) -> int:
     from implicit3dmm.editing.files import save_edits
 
-    return _told(out, save_edits(out, model, before, list(edited), about=about, resolution=output.resolution, **shown))
-
-
-def _told(out: Path, report: dict[str, Any]) -> int:
-    for warning in report["warnings"]:
-        tell(f"before: {warning}")
-    for entry in report["edits"]:
-        for warning in entry["warnings"]:
-            tell(f"{entry['mesh']}: {warning}")
-        print(
-            f"{entry['mesh']}: {entry['moved_share']:.1%} of the vertices moved, by {entry['mean_of_moved_mm']:.2f} mm"
-            f" in the mean and {entry['most_mm']:.2f} mm at most"
-        )
-    print(f"results in {out}; picture.png shows them")
-    return 0
+    return told(out, save_edits(out, model, before, list(edited), about=about, resolution=output.resolution, **shown))
