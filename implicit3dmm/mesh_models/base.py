@@ -85,7 +85,11 @@ class MeshNetwork(nn.Module, ABC):
     def sample(self, count: int, *, temperature: float, generator: torch.Generator) -> Float[Tensor, "n d"]:
         """Draws codes; `temperature` scales the standard deviations."""
         drawn = torch.randn(count, self.latent_dim, generator=generator).to(self.code_mean)
-        return self.code_mean + temperature * drawn @ self.code_axes.T
+        return self.unwhiten(temperature * drawn)
+
+    def unwhiten(self, whitened: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """Codes of coordinates in which likely heads are standard normal."""
+        return self.code_mean + whitened @ self.code_axes.T
 
     def place(self, factor: str) -> slice:
         """Where in a code the part of a factor stands.

@@ -164,3 +164,14 @@ def test_factors_are_evaluated(work, command, decoupled, tmp_path, monkeypatch, 
         untouched.setattr("implicit3dmm.evaluation.decoupling.decoupling_figures", None)
         assert command(*words, *counts).out == result.out
     assert_refused(command(*words, "--pairs", 0), "pairs is 0")
+
+
+def test_heads_are_found_from_their_landmarks(work, command, model, decoupled, tmp_path, assert_refused):
+    words = ("evaluate", "landmarks", "--corpus", work / "people.yaml", "--subjects", 1, "--out", tmp_path / "out")
+    result = command(*words, "--model", decoupled, model, "--weights", 1, 1000)
+    assert (result.code, result.err) == (0, "")
+    tables = json.loads((tmp_path / "out/summary.json").read_text())
+    for rows in tables.values():
+        assert rows["1.0"]["landmarks"]["mean"] < rows["1000.0"]["landmarks"]["mean"]
+        assert rows["1.0"]["length"]["mean"] > rows["1000.0"]["length"]["mean"]
+    assert_refused(command(*words, "--weights", -1), "weights is (-1.0,)")

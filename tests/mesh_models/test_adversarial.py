@@ -441,33 +441,34 @@ class TestCompletion:
 
 
 class TestLandmarks:
-    def test_the_code_of_a_head_is_found_again(self, model):
-        network = model.network
-        wanted = 0.7 * drawn(network, 1, 5)
-        head = model.decode(wanted)[0]
-        vertices = network.patch.numpy()[::5]
-        code = fit_landmarks(model, vertices, head[vertices], weight=0.0, rng=np.random.default_rng(0))
-        error = np.linalg.norm(model.decode(code[None])[0] - head, axis=-1)
-        assert error.mean() * UNIT_MM < 0.1
+    def fitted(self, network: Adversarial, stride: int, code: np.ndarray, weight: float) -> np.ndarray:
+        vertices = network.patch[::stride]
+        with torch.no_grad():
+            points = network.decode(torch.from_numpy(code))[:, vertices].numpy()
+        rng = np.random.default_rng(0)
+        landmarks = lambda codes: network.decode(codes)[:, vertices]  # noqa: E731
+        return fit_landmarks(landmarks, points, size=network.latent_dim, weight=weight, rng=rng)
 
-    def test_a_weight_keeps_codes_likely(self, model):
-        network = model.network
-        head = model.decode(3 * drawn(network, 1, 5))[0]
-        vertices = network.patch.numpy()[::30]
+    def test_codes_of_heads_are_found_again(self, network):
+        wanted = 0.7 * drawn(network, 2, 5)
+        found = self.fitted(network, 5, wanted, weight=0.0)
+        heads, others = (network.decode(torch.from_numpy(code)) for code in (wanted, found))
+        assert (heads - others).norm(dim=-1).mean() * UNIT_MM < 0.1
 
-        def fitted(weight: float) -> float:
-            code = fit_landmarks(model, vertices, head[vertices], weight=weight, rng=np.random.default_rng(0))
-            return float(np.square(code).sum())
+    def test_a_weight_keeps_codes_likely(self, network):
+        code = 3 * drawn(network, 1, 5)
+        squares = [np.square(self.fitted(network, 30, code, weight)).sum() for weight in (1e6, 10.0, 0.01)]
+        assert squares[0] < 1e-3 < squares[1] < squares[2]
 
-        assert fitted(1e6) < 1e-3 < fitted(10.0) < fitted(0.01)
-
-    @pytest.mark.parametrize(
-        ("vertices", "count", "message"), [([1, 2], 3, r"shape \(3, 3\) given for 2"), ([-1, 2], 2, "0 to 641")]
-    )
-    def test_points_that_are_no_landmarks_are_refused(self, model, vertices, count, message):
-        points = np.zeros((count, 3))
-        with pytest.raises(InputError, match=message):
-            fit_landmarks(model, np.array(vertices), points, weight=0.0, rng=np.random.default_rng(0))
+    def test_points_that_are_no_landmarks_are_refused(self, network):
+        with pytest.raises(InputError, match=r"shape \(3, 3\) given; expected \(2, 3\)"):
+            fit_landmarks(
+                lambda codes: network.decode(codes)[:, :2],
+                np.zeros((1, 3, 3)),
+                size=network.latent_dim,
+                weight=0.0,
+                rng=np.random.default_rng(0),
+            )
 
 
 class TestRefusals:

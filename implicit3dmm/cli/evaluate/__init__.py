@@ -20,6 +20,7 @@ PROTOCOLS = {
     "compare": networks.compare,
     "control": networks.control,
     "decoupling": networks.decoupling,
+    "landmarks": networks.landmarks,
 }
 
 Protocol = Union[tuple(Annotated[Any, subcommand(name, constructor=run)] for name, run in PROTOCOLS.items())]  # noqa: UP007

@@ -118,3 +118,33 @@ def decoupling(
             progress=progress("decoupling"),
         )
     return show(out)
+
+
+def landmarks(
+    corpus: str,
+    out: Path,
+    model: tuple[str, ...] = ("adversarial",),
+    weights: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0),
+    split: Split = "test",
+    subjects: int | None = None,
+    seed: int = 0,
+) -> int:
+    """Registered heads from their 68 landmarks alone, by how much a code's length counts.
+
+    Args:
+        corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as registered).
+        out: Folder for summary.md, summary.json and a folder of each model.
+        model: Released networks of registered heads, their weights files, files of principal components.
+        weights: Of a code's squared length beside squared millimetres.
+        split: Which of the corpus's heads.
+        subjects: Only the first so many people.
+        seed: Seed of the searches' starts.
+    """
+    from implicit3dmm.data.corpus import open_heads
+    from implicit3dmm.evaluation.landmarks import LandmarkConfig, evaluate_landmarks
+
+    config = LandmarkConfig(split=split, subjects=subjects, weights=weights, seed=seed)
+    source = open_heads(corpus)
+    with results(out):
+        evaluate_landmarks(source, model, folder=out, config=config, progress=progress("landmarks"))
+    return show(out)

@@ -1,0 +1,193 @@
+"""Heads from 68 landmarks alone: how near the rest comes, and how much the codes have to be held (Abrevaya et al. 2019,
+section 5.5 and equation 13)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+import implicit3dmm
+from implicit3dmm.data.heads import Heads
+from implicit3dmm.data.registered import RegisteredHeads
+from implicit3dmm.errors import InputError
+from implicit3dmm.evaluation.estimates import over_heads
+from implicit3dmm.evaluation.methods import file_digest
+from implicit3dmm.evaluation.results import ResultsFolder, write_json
+from implicit3dmm.evaluation.statistics import Estimate
+from implicit3dmm.evaluation.summary import write_text
+from implicit3dmm.evaluation.tables import markdown_table, plus_minus
+from implicit3dmm.heads.frame import UNIT_MM
+from implicit3dmm.heads.template import FACE_REGIONS
+from implicit3dmm.mesh_models.base import load_network
+from implicit3dmm.mesh_models.landmark_fit import Landmarks, fit_landmarks
+from implicit3dmm.mesh_models.pca import is_pca_file, load_pca
+from implicit3dmm.mesh_models.topology import Topology
+from implicit3dmm.models import model_file
+
+
+@dataclass(frozen=True)
+class LandmarkConfig:
+    """Which heads, and how codes are held."""
+
+    split: str = "test"
+    """Whose heads."""
+    subjects: int | None = None
+    """Only the first so many people."""
+    weights: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
+    """Of a code's squared norm beside squared millimetres."""
+    seed: int = 0
+    """Of the starts."""
+
+    def validate(self) -> None:
+        """Raises InputError on a value out of range."""
+        if not self.weights or min(self.weights) < 0:
+            raise InputError(f"weights is {self.weights}; give one or more of at least 0")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; give at least 0")
+
+
+class Sparse(NamedTuple):
+    """Errors of one weight, mm of the average adult."""
+
+    face: Estimate
+    """Root mean square distance of the face's vertices."""
+    landmarks: Estimate
+    """Of the landmarks themselves."""
+    length: Estimate
+    """Root mean square of a code's numbers; 1 for a likely head."""
+
+
+class _Model(NamedTuple):
+    """A model with codes that are standard normal."""
+
+    name: str
+    size: int
+    decode: Callable[[Float[Tensor, "b d"]], Float[Tensor, "b v 3"]]
+    landmarks: Landmarks
+
+
+def evaluate_landmarks(
+    heads: Heads,
+    models: Sequence[str],
+    *,
+    folder: str | Path,
+    config: LandmarkConfig,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> dict[str, dict[float, Sparse]]:
+    """Fits codes to the 68 landmarks of held-out heads in the canonical frame, under each weight.
+
+    Args:
+        heads: whose held-out heads, with all their expressions.
+        models: networks of registered heads, and files of principal components.
+        folder: where summary.md, summary.json and a folder for each model go; a stopped run goes on.
+        config: which heads.
+        progress: wraps the fits to do, such as `tqdm`.
+
+    Returns:
+        Errors by model and weight.
+
+    Raises:
+        InputError: a setting is out of range, a model is of another topology or two have one name, or the folder
+            belongs to another run or cannot be written to.
+    """
+    config.validate()
+    paths = [model_file(model) for model in models]
+    template = heads.source.template
+    face, landmarks = np.flatnonzero(template.in_regions(*FACE_REGIONS)), np.asarray(template.landmarks, np.int64)
+    opened = [_open(path, landmarks) for path in paths]
+    names = [model.name for model in opened]
+    if len(set(names)) < len(names):
+        raise InputError(f"models called {', '.join(names)} given; give models of different names")
+    data = RegisteredHeads.of(heads, config.split, subjects=config.subjects)
+    for model in opened:
+        Topology.of(template, controls=1).check(model.decode(torch.zeros(1, model.size))[0].numpy(), what=model.name)
+    tables: dict[str, dict[float, Sparse]] = {}
+    for path, model in zip(paths, opened, strict=True):
+        settings = {
+            "protocol": "landmarks",
+            "recipe": asdict(heads.recipe),
+            "config": asdict(config),
+            "implicit3dmm": implicit3dmm.__version__,
+            "method": {"weights": file_digest(path)},
+        }
+        kept = ResultsFolder.of_method(folder, model.name, settings)
+        done = {(row["head"], row["weight"]) for row in kept.rows}
+        todo = [(row, weight) for row in range(len(data)) for weight in config.weights if (row, weight) not in done]
+        for row, weight in progress(todo):
+            rng = np.random.default_rng([config.seed, row])
+            figures = _fitted(model, data.vertices[row], landmarks, face, weight, rng)
+            kept.append({"head": row, "subject": int(data.subjects[row]), "weight": weight, **figures})
+        tables[model.name] = {
+            weight: Sparse(*(_mean(kept.rows, weight, figure) for figure in Sparse._fields))
+            for weight in config.weights
+        }
+    plain = {
+        name: {weight: {k: v._asdict() for k, v in row._asdict().items()} for weight, row in rows.items()}
+        for name, rows in tables.items()
+    }
+    write_json(Path(folder) / "summary.json", plain)
+    write_text(Path(folder) / "summary.md", _to_markdown(tables, heads, config, len(data)))
+    return tables
+
+
+def _open(path: Path, landmarks: Int[np.ndarray, " n"]) -> _Model:
+    """Opens a model; principal components make the landmarks alone where these alone are wanted."""
+    if is_pca_file(path):
+        pca = load_pca(path)
+        mean, basis = torch.from_numpy(pca.mean), torch.from_numpy(pca.basis).unflatten(0, (-1, 3))
+        some_mean, some = mean[landmarks], basis[landmarks]
+        return _Model(
+            pca.name,
+            len(pca.deviations),
+            lambda codes: mean + torch.einsum("vck,bk->bvc", basis, codes),
+            lambda codes: some_mean + torch.einsum("vck,bk->bvc", some, codes),
+        )
+    model = load_network(path)
+    network = model.network
+
+    def decode(codes: Float[Tensor, "b d"]) -> Float[Tensor, "b v 3"]:
+        return network.decode(network.unwhiten(codes))
+
+    return _Model(model.name, network.latent_dim, decode, lambda codes: decode(codes)[:, landmarks])
+
+
+def _fitted(
+    model: _Model,
+    head: Float[np.ndarray, "v 3"],
+    landmarks: Int[np.ndarray, " n"],
+    face: Int[np.ndarray, " f"],
+    weight: float,
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    code = fit_landmarks(model.landmarks, head[None, landmarks], size=model.size, weight=weight, rng=rng)
+    with torch.no_grad():
+        found = model.decode(torch.from_numpy(code))[0].numpy()
+    squares = np.square(found - head).sum(1) * UNIT_MM**2
+    return {
+        "face": float(np.sqrt(squares[face].mean())),
+        "landmarks": float(np.sqrt(squares[landmarks].mean())),
+        "length": float(np.sqrt(np.square(code).mean())),
+    }
+
+
+def _mean(rows: Sequence[dict], weight: float, figure: str) -> Estimate:
+    own = [row for row in rows if row["weight"] == weight]
+    return over_heads(np.array([row[figure] for row in own]), np.array([row["subject"] for row in own]))
+
+
+def _to_markdown(tables: dict[str, dict[float, Sparse]], heads: Heads, config: LandmarkConfig, count: int) -> str:
+    lines = [
+        [name, f"{weight:g}", *(plus_minus(value) for value in row)]
+        for name, rows in tables.items()
+        for weight, row in rows.items()
+    ]
+    return (
+        f"{count} heads of {heads.name}, {config.split} split, from their 68 landmarks alone. Root mean square"
+        " distances, mm of the average adult, and root mean square of a code's numbers; ± half-widths of 95 % intervals"
+        " over subjects.\n\n" + markdown_table(["model", "weight", "face", "landmarks", "code"], lines, left=1)
+    )
