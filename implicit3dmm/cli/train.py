@@ -27,7 +27,7 @@ def train(
         config: YAML file, or a shipped one such as imhead/tiny, imhead/base, deepsdf/base, lamm/base.
         overrides: Changes to the config, such as training.steps=2000 field.blend.neighbours=8.
         corpus: Folder that 'implicit3dmm corpus' made; several train one field together. Networks of registered heads,
-            such as lamm, read no samples and take a recipe's name too.
+            such as lamm, read no samples and take a recipe's name too, or a folder of meshes in LAMM's layout.
         out: Run folder.
         start: Released model or weights file to start from, for heads of one's own: imhead/finetune is its config.
         resume: Go on from the folder's last checkpoint.
@@ -76,12 +76,15 @@ def _fields() -> tuple[type, Callable, str]:
 def _networks() -> tuple[type, Callable, str]:
     """The same of networks of registered heads."""
     from implicit3dmm.data.corpus import open_heads
+    from implicit3dmm.data.lamm_layout import LAMMFolder, is_lamm_folder
     from implicit3dmm.errors import InputError
     from implicit3dmm.mesh_models.training import MeshRunConfig, MeshTrainer
 
     def open_trainer(settings: MeshRunConfig, corpora: tuple[Path, ...], out: Path, device: str) -> MeshTrainer:
         if len(corpora) > 1:
             raise InputError(f"{len(corpora)} corpora given; a network of registered heads takes one; give one")
-        return MeshTrainer(settings, open_heads(corpora[0]), out, device=device)
+        given = corpora[0]
+        heads = LAMMFolder(given) if is_lamm_folder(given) else open_heads(given)
+        return MeshTrainer(settings, heads, out, device=device)
 
     return MeshRunConfig, open_trainer, "compare with 'implicit3dmm evaluate compare'"

@@ -26,6 +26,7 @@ from torch import Tensor
 from implicit3dmm.config import from_mapping, load_config
 from implicit3dmm.data.composites import keypoint_vertices, vertex_parts
 from implicit3dmm.data.heads import Heads
+from implicit3dmm.data.lamm_layout import is_lamm_folder
 from implicit3dmm.data.npz import read_npz
 from implicit3dmm.data.quantisation import dequantised, from_octahedron
 from implicit3dmm.data.recipe import Recipe
@@ -207,8 +208,13 @@ def open_heads(name: str | Path) -> Heads:
         name: folder that `build_corpus` made, recipe file, or the name of a shipped recipe.
 
     Raises:
-        InputError: it is none of these, or damaged.
+        InputError: it is none of these, or damaged, or a folder in LAMM's layout.
     """
+    if is_lamm_folder(name):
+        raise InputError(
+            f"{name} is in LAMM's layout, which only 'implicit3dmm train' of networks of registered heads reads; give"
+            " a corpus or a recipe"
+        )
     if Path(name).is_dir():
         return Corpus(name)
     try:

@@ -73,14 +73,7 @@ def drawn_moves(
         raise InputError(
             f"count {count}, temperature {temperature}, seed {seed}: give at least 1, and 0 or more of the others"
         )
-    network, topology = steerable(model), model.topology
-    chosen = np.isin(topology.control_regions, [topology.region(name) for name in names])
-    flat = np.repeat(chosen, 3)
-    spread = temperature**2 * network.move_covariance.double().numpy()[np.ix_(flat, flat)]
-    mean = network.move_mean.double().numpy()[chosen].ravel()
-    moves = np.zeros((count, len(flat)))
-    moves[:, flat] = np.random.default_rng(seed).multivariate_normal(mean, spread, size=count, method="eigh")
-    return moves.reshape(count, -1, 3)
+    return steerable(model).drawn_moves(names, count, temperature=temperature, rng=np.random.default_rng(seed))
 
 
 def named_moves(topology: Topology, moves_mm: Mapping[str, Sequence[float]]) -> Float[np.ndarray, "c 3"]:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from implicit3dmm.data.sources import open_source
+from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh, read_mesh
 from implicit3dmm.geometry.similarity import Similarity
 from implicit3dmm.heads.frame import canonical_similarity
@@ -31,10 +32,14 @@ def open_registered(path: str | Path, model: MeshModel) -> RegisteredHead:
     """Reads a mesh in a model's topology, in any frame and unit: its rigid vertices say where it stands.
 
     Raises:
-        InputError: the file cannot be read, or its mesh is of another topology.
+        InputError: the file cannot be read, its mesh is of another topology, or the model is of foreign meshes.
     """
     vertices = read_mesh(path).vertices
     model.topology.check(vertices, what=str(path))
+    if "recipe" not in model.info:
+        raise InputError(
+            f"{model.name} was trained on meshes whose frame is not known; give a network of built-in heads"
+        )
     template = open_source(model.info["recipe"]["source"]).template
     to_canonical = canonical_similarity(vertices, template.rigid, template.reference)
     return RegisteredHead(to_canonical.apply(vertices), to_canonical.inverse())

@@ -27,6 +27,7 @@ from implicit3dmm.evaluation.cases import Case, HeldOut
 from implicit3dmm.evaluation.conditions import Condition
 from implicit3dmm.evaluation.estimates import estimate, over_heads
 from implicit3dmm.evaluation.methods import FieldMethod, Method, MethodInfo, open_method
+from implicit3dmm.evaluation.painted import painted_vertices
 from implicit3dmm.evaluation.references import Reference, is_reference, open_reference
 from implicit3dmm.evaluation.regions import HEADLINE, WIDE_PARTS, head_parts
 from implicit3dmm.evaluation.results import ResultsFolder, Row, write_json
@@ -34,17 +35,19 @@ from implicit3dmm.evaluation.statistics import Estimate
 from implicit3dmm.evaluation.summary import write_text
 from implicit3dmm.evaluation.tables import large_number, markdown_table, plus_minus
 from implicit3dmm.evaluation.trials import MEAN_HEAD, run_trials
+from implicit3dmm.evaluation.vertex_errors import VertexErrors, vertex_errors
 from implicit3dmm.extraction import extract
 from implicit3dmm.fitting.config import FitConfig
 from implicit3dmm.geometry.mesh import Mesh
-from implicit3dmm.heads.frame import UNIT_MM
+from implicit3dmm.heads.template import REGIONS
 from implicit3dmm.mesh_models.base import is_network_file
 from implicit3dmm.models import model_file
+from implicit3dmm.render import write_png
 
 DECODES = 20
 """Times that a code is decoded to time it."""
-AT_ONCE = 32
-"""Heads that are reconstructed at once."""
+SHOWN_SHARE = 99.0
+"""Per cent of the vertices, all models together, whose errors lie within the picture's colour scale."""
 
 Parts = Mapping[str, Estimate]
 
@@ -72,7 +75,8 @@ class Compared:
     parameters: int | None = None
     file_mb: float | None = None
     vertex_mm: Parts | None = None
-    """Mean distance of the vertices to their true places, by part of the head; None for what reads points."""
+    """Mean distance of the vertices to their true places, by part of the head, regions included; None for what reads
+    points."""
     surface_mm: Parts | None = None
     """Surface error, by part of the head."""
     cost: Cost | None = None
@@ -90,13 +94,16 @@ def evaluate_compare(
 ) -> list[Compared]:
     """Reconstructs held-out heads by every model from what it reads, and measures what that costs.
 
+    vertices.png shows where on the head vertices are missed, as LAMM's Figs. 5 and 6 do: the mean distance of each over
+    all heads of the split, on the mean of these, a column for each model that reads vertices.
+
     `vertex_mm` is taken over all heads of the split, `surface_mm` over the first `held_out.heads` of them, since fits
     are slow. Intervals are over subjects, each with the mean of its heads.
 
     Args:
         heads: whose held-out heads; models of registered heads are of their topology.
         models: released models, or files of fields, principal components and networks of registered heads.
-        folder: where summary.md, summary.json and the rows go; a stopped run goes on.
+        folder: where summary.md, summary.json, vertices.png and the rows go; a stopped run goes on.
         held_out: which heads, and how they are measured.
         points: of each head, for models that read points.
         resolution: cells along the longest side of the box of a field's meshes.
@@ -120,10 +127,10 @@ def evaluate_compare(
         names = [each.name for each in own.values()]
         if len(set(names)) < len(names):
             raise InputError(f"models called {', '.join(names)} given; give models of different names")
-    known_rows = {
-        (path, "vertices"): _from_vertices(reference, heads, everyone, folder, held_out, progress)
-        for path, reference in references.items()
-    }
+    known_rows, painted = {}, {}
+    for path, reference in references.items():
+        row, errors = _from_vertices(reference, heads, everyone, folder, held_out, progress)
+        known_rows[path, "vertices"], painted[reference.name] = row, errors.by_vertex
     if readers:
         settings = dict(protocol="reconstruction", folder=Path(folder) / "points", held_out=held_out, progress=progress)
         *trials, nothing = run_trials(heads, list(readers.values()), [condition], **settings)
@@ -143,6 +150,10 @@ def evaluate_compare(
                 row = replace(row, parameters=row.parameters or _parameters(readers[path]))
             table += [row] if row is not None else []
     write_json(Path(folder) / "summary.json", [asdict(row) for row in table])
+    if painted:
+        mesh = Mesh(everyone.mean.astype(np.float64), heads.source.template.triangles)
+        picture = painted_vertices(mesh, {"": list(painted.values())}, columns=list(painted), share=SHOWN_SHARE)
+        write_png(Path(folder) / "vertices.png", picture)
     write_text(Path(folder) / "summary.md", _to_markdown(table, heads, held_out, points))
     return table
 
@@ -202,15 +213,8 @@ def _from_vertices(
     folder: str | Path,
     held_out: HeldOut,
     progress: Callable[[Iterable], Iterable],
-) -> Compared:
+) -> tuple[Compared, VertexErrors]:
     """A model of registered heads, given the vertices of all heads of the split."""
-    masks = head_parts(heads.source.template)
-    missed: dict[str, list[np.ndarray]] = {part: [] for part in WIDE_PARTS}
-    for start in progress(range(0, len(everyone), AT_ONCE)):
-        vertices = everyone.vertices[start : start + AT_ONCE]
-        away = UNIT_MM * np.linalg.norm(reference.reconstruct(vertices) - vertices, axis=-1)
-        for part, own in missed.items():
-            own.append(away[:, masks[part]].mean(1))
     common = {
         "protocol": "compare",
         "recipe": asdict(heads.recipe),
@@ -220,6 +224,8 @@ def _from_vertices(
         "method": reference.settings,
     }
     kept = ResultsFolder.of_method(Path(folder) / "vertices", reference.name, common)
+    path, parts = kept.folder / f"errors_{held_out.split}.npz", head_parts(heads.source.template)
+    errors = vertex_errors(path, reference, everyone, parts, progress=progress)
     records = held_out.records(heads)
     done = {row["record"] for row in kept.rows}
     for record in progress([record for record in records if record not in done]):
@@ -228,15 +234,17 @@ def _from_vertices(
         mesh = Mesh(found.astype(np.float64), heads.source.template.triangles)
         figures = case.judge(mesh.transformed(case.head.similarity.inverse()))
         kept.append({"record": record, "subject": case.head.subject, "figures": figures})
-    return Compared(
+    vertex_mm = {part: over_heads(own, everyone.subjects) for part, own in zip(parts, errors.by_head.T, strict=True)}
+    row = Compared(
         reference.name,
         "vertices",
         reference.info,
         reference.latent_size,
         reference.parameters,
-        vertex_mm={part: over_heads(np.concatenate(own), everyone.subjects) for part, own in missed.items()},
+        vertex_mm=vertex_mm,
         surface_mm=_surface([row for row in kept.rows if row["record"] in set(records)]),
     )
+    return row, errors
 
 
 def _surface(rows: Sequence[Row]) -> Parts:
@@ -278,8 +286,14 @@ def _to_markdown(table: Sequence[Compared], heads: Heads, held_out: HeldOut, poi
         f" given them in correspondence. *Surface*: the protocols' surface error over {some} heads, above the neck and"
         f" in the face, the subject's mm; rows that read points were given {points:,} loose ones in an unknown pose and"
         " unit. ± half-widths of 95 % intervals over subjects. *Decode* is from the code to the mesh; *peak* memory is"
-        f" the whole process's, program included.\n\n{markdown_table(header, lines, left=3)}"
+        f" the whole process's, program included.\n\n{markdown_table(header, lines, left=3)}{_by_region(table)}"
     )
+
+
+def _by_region(table: Sequence[Compared]) -> str:
+    """The distances of vertices region by region; nothing where no model reads vertices."""
+    lines = [[row.name, *(f"{row.vertex_mm[name].mean:.2f}" for name in REGIONS)] for row in table if row.vertex_mm]
+    return f"\n*Vertices* by region, mm:\n\n{markdown_table(['model', *REGIONS], lines)}" if lines else ""
 
 
 def _costs(cost: Cost | None) -> tuple[str, str, str]:

@@ -67,6 +67,13 @@ class MeshNetwork(nn.Module, ABC):
         self.register_buffer("code_mean", torch.zeros(latent_dim))
         self.register_buffer("code_axes", torch.eye(latent_dim))
 
+    def check(self, heads: RegisteredHeads) -> None:
+        """Asks, before a training, whether the heads have what the network learns from.
+
+        Raises:
+            InputError: they have not.
+        """
+
     def see(self, heads: RegisteredHeads) -> None:
         """Learns the mean head and the unit, in which coordinates deviate from it by about 1, before the first step."""
         self.mean.copy_(torch.from_numpy(heads.mean))
@@ -135,7 +142,17 @@ class MeshNetwork(nn.Module, ABC):
         Raises:
             InputError: it has no such edit, or there is no such region.
         """
-        raise InputError(f"{type(self).__name__} has no regions that can be edited one by one; give lamm or sdvae")
+        raise self._no_regions()
+
+    def with_new_region(
+        self, source: Float[Tensor, "b v 3"], name: str, *, rng: np.random.Generator
+    ) -> Float[Tensor, "b v 3"]:
+        """What the architecture makes of source heads whose region is drawn anew, each by itself.
+
+        Raises:
+            InputError: it has no such edit, or there is no such region.
+        """
+        raise self._no_regions()
 
     def normalised(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, "b v 3"]:
         """Deviations from the mean head in the network's unit."""
@@ -151,6 +168,9 @@ class MeshNetwork(nn.Module, ABC):
             self.load_state_dict(weights)
         except RuntimeError:
             raise InputError(f"the weights to start from are not those of this {type(self).__name__}") from None
+
+    def _no_regions(self) -> InputError:
+        return InputError(f"{type(self).__name__} has no regions that can be edited one by one; give lamm or sdvae")
 
 
 class AutoEncoder(MeshNetwork):

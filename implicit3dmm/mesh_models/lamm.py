@@ -5,6 +5,7 @@ identity token, which is the code; a decoder of learnt tokens gives the regions 
 change the tokens of their regions, and with them the regions, in the same pass.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -27,6 +28,9 @@ Pair = Literal["identity", "expression", "region"]
 
 WINDOW_MM = 10.0
 """Within this distance of its rim a region that is taken from another head passes over into its own."""
+
+LEAST_RIM = 3
+"""Vertices that fix a rigid motion."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,11 @@ class LAMM(AutoEncoder):
             displacements: of the control points from where the code alone has them, canonical units; None and zeros
                 give the same head to the last bit.
         """
-        tokens = self.decoder(self.decoder_input(codes, displacements))[-1]
+        return self.decode_tokens(self.decoder_input(codes, displacements))
+
+    def decode_tokens(self, tokens: Float[Tensor, "b k+1 d"]) -> Float[Tensor, "b v 3"]:
+        """Heads of what enters the decoder, see `decoder_input`; canonical units."""
+        tokens = self.decoder(tokens)[-1]
         outlets = zip(self.narrowed, self.heads, strict=True)
         parts = [head(narrow(tokens[:, number])) for number, (narrow, head) in enumerate(outlets, 1)]
         merged = torch.cat(parts, dim=1).unflatten(1, (-1, 3))
@@ -185,6 +193,27 @@ class LAMM(AutoEncoder):
         last = {name: missed[number] * self.unit for name, number in named.items()}
         return last | {"total": total}
 
+    def check(self, heads: RegisteredHeads) -> None:
+        """Asks for expressions where they move the control points, and for regions with rims, which place them.
+
+        Raises:
+            InputError: no head shows an expression, or a region touches no other.
+        """
+        learning = self.config.learning
+        rests = bool((heads.rest == np.arange(len(heads))).all())
+        if learning.task == "control" and "expression" in learning.pairs and rests:
+            others = ",".join(kind for kind in learning.pairs if kind != "expression") or "identity"
+            raise InputError(
+                "network.learning.pairs has expression, but no head is known to show one; give network.learning.pairs="
+                f"[{others}]"
+            )
+        for name, rim in zip(self.topology.names, self.topology.rims, strict=True):
+            if len(rim) < LEAST_RIM:
+                raise InputError(
+                    f"region {name} has {len(rim)} vertices beside other regions; at least {LEAST_RIM} are needed to "
+                    "place it on another head; join it to another region"
+                )
+
     def see(self, heads: RegisteredHeads) -> None:
         """Mean head and unit, and how far each vertex lies from its region's rim."""
         super().see(heads)
@@ -211,6 +240,35 @@ class LAMM(AutoEncoder):
         pairs = zip(source.cpu().numpy(), donor.cpu().numpy(), strict=True)
         moves = [moves_towards(self.topology, *pair, [name]) for pair in pairs]
         return self.decode(self.encode(source), torch.from_numpy(np.stack(moves)).to(source))
+
+    def with_new_region(
+        self, source: Float[Tensor, "b v 3"], name: str, *, rng: np.random.Generator
+    ) -> Float[Tensor, "b v 3"]:
+        """The region's control points move as those between people's regions do (section 4.3)."""
+        moves = self.drawn_moves([name], len(source), temperature=1.0, rng=rng)
+        return self.decode(self.encode(source), torch.from_numpy(moves).to(source))
+
+    def drawn_moves(
+        self, names: Sequence[str], count: int, *, temperature: float, rng: np.random.Generator
+    ) -> Float[np.ndarray, "n c 3"]:
+        """Displacements drawn from the Gaussian of those between people's regions, canonical units.
+
+        Args:
+            names: regions that are drawn; control points of others stay.
+            count: how many.
+            temperature: scales the standard deviations; 0 gives the mean.
+            rng: that they are drawn from.
+
+        Raises:
+            InputError: there is no such region.
+        """
+        chosen = np.isin(self.topology.control_regions, [self.topology.region(name) for name in names])
+        flat = np.repeat(chosen, 3)
+        spread = temperature**2 * self.move_covariance.double().cpu().numpy()[np.ix_(flat, flat)]
+        mean = self.move_mean.double().cpu().numpy()[chosen].ravel()
+        moves = np.zeros((count, len(flat)))
+        moves[:, flat] = rng.multivariate_normal(mean, spread, size=count, method="eigh")
+        return moves.reshape(count, -1, 3)
 
     def by_region(self, vertices: Float[Tensor, "b v 3"]) -> list[Float[Tensor, "b c"]]:
         """Coordinates of each region, normalised."""

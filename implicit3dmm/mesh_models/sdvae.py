@@ -125,6 +125,15 @@ class SDVAE(SpiralNet):
         codes[:, part] = self.encode(donor)[:, part]
         return self.decode(codes)
 
+    def with_new_region(
+        self, source: Float[Tensor, "b v 3"], name: str, *, rng: np.random.Generator
+    ) -> Float[Tensor, "b v 3"]:
+        """Heads of the sources' codes with the region's part drawn from the Gaussian of all codes."""
+        codes, part = self.encode(source), self.part(name)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        codes[:, part] = self.sample(len(codes), temperature=1.0, generator=generator)[:, part]
+        return self.decode(codes)
+
     def _part(self, number: int) -> slice:
         size = self.latent_dim // len(self.topology.names)
         return slice(number * size, (number + 1) * size)

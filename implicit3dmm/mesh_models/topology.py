@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from implicit3dmm.data.lamm_layout import LAMMFolder
 from implicit3dmm.errors import InputError
 from implicit3dmm.heads.template import REGIONS, HeadTemplate
 
@@ -45,13 +46,32 @@ class Topology:
         return cls.of_regions(template.triangles, template.cap, len(template.vertices), regions, points)
 
     @classmethod
+    def of_folder(cls, folder: LAMMFolder, *, controls: int) -> "Topology":
+        """The regions of a folder in LAMM's layout; no triangle closes a neck.
+
+        Args:
+            folder: with control points of its own, or without.
+            controls: control points of each region where it has none, spread as in `of`.
+
+        Raises:
+            InputError: as in `of` and `of_regions`.
+        """
+        regions, points = folder.regions, folder.controls
+        size = len(folder.template)
+        plain = cls.of_regions(folder.triangles, np.zeros(len(folder.triangles), bool), size, regions, points or {})
+        if points is None:
+            points = {name: spread_points(folder.template, np.sort(own), controls) for name, own in regions.items()}
+            return cls.of_regions(plain.triangles, plain.cap, size, regions, points)
+        return plain
+
+    @classmethod
     def of_regions(
         cls,
         triangles: Int[np.ndarray, "t 3"],
         cap: Bool[np.ndarray, " t"],
         vertices: int,
-        regions: Mapping[str, Sequence[int]],
-        controls: Mapping[str, Sequence[int]],
+        regions: Mapping[str, Sequence[int] | np.ndarray],
+        controls: Mapping[str, Sequence[int] | np.ndarray],
     ) -> "Topology":
         """A topology from lists of vertices.
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from implicit3dmm.config import to_mapping
 from implicit3dmm.data.heads import Heads
-from implicit3dmm.data.registered import RegisteredHeads
+from implicit3dmm.data.lamm_layout import LAMMFolder
 from implicit3dmm.errors import InputError
 from implicit3dmm.mesh_models.base import (
     Batch,
@@ -21,7 +20,7 @@ from implicit3dmm.mesh_models.base import (
     network_configs,
     save_network,
 )
-from implicit3dmm.mesh_models.topology import Topology
+from implicit3dmm.mesh_models.meshes import TrainingMeshes
 from implicit3dmm.training.run import Run
 
 
@@ -81,39 +80,41 @@ class MeshRunConfig:
 
 
 class MeshTrainer:
-    """Trains one network on the registered heads of one recipe in one run folder; see `Run`.
+    """Trains one network on the registered heads of one recipe or folder of meshes in one run folder; see `Run`.
 
     Batches depend on the seed and the step alone, so a resumed run draws what an unbroken one would.
     """
 
-    def __init__(self, config: MeshRunConfig, heads: Heads, folder: str | Path, *, device: str = "cpu"):
+    def __init__(self, config: MeshRunConfig, heads: Heads | LAMMFolder, folder: str | Path, *, device: str = "cpu"):
         """Makes the heads, and network and optimiser afresh; `resume` replaces these by the checkpoint's.
 
         Args:
             config: the network and how it is trained.
-            heads: a corpus or a recipe; its training split is what counts.
+            heads: a corpus or a recipe, of which the training split counts; or a folder in LAMM's layout.
             folder: of the run; made if missing.
             device: where the network lives.
 
         Raises:
-            InputError: there are fewer than two training subjects, the start is another network's, or the folder
-                cannot be written to or holds a run of another network.
+            InputError: there are fewer than two training subjects, the heads lack what the network learns from, the
+                start is another network's, or the folder cannot be written to or holds a run of another network.
         """
         self.config = config
-        self.heads = heads
         self.device = torch.device(device)
         settings = config.training
-        count, least = len(heads.subjects("train")), max(2, settings.subjects or 2)
-        if count < least:
-            raise InputError(f"{heads.name} has {count} training subjects; expected {least}")
+        meshes = TrainingMeshes.of(heads)
+        least = max(2, settings.subjects or 2)
+        if meshes.count < least:
+            raise InputError(f"{meshes.name} has {meshes.count} training subjects; expected {least}")
+        topology = meshes.topology(settings.controls)
         self.run = Run(folder, config, of="network")
-        self.data = RegisteredHeads.of(heads, "train", subjects=settings.subjects)
-        topology = Topology.of(heads.source.template, controls=settings.controls)
+        self.data = meshes.registered(settings.subjects)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             network = build_network(config.network, topology)
+        network.check(self.data)
         start = None if config.start is None else load_network(config.start)
         self._start = start and start.name
+        self._origin = meshes.origin
         if start:
             network.start_from(start.network.state_dict())
         else:
@@ -148,13 +149,7 @@ class MeshTrainer:
 
     def model(self) -> MeshModel:
         """The model as it stands."""
-        info = {
-            "licence": f"weights: MIT; trained on {self.heads.recipe.source}: {self.heads.source.licence}",
-            "start": self._start,
-            "recipe": to_mapping(self.heads.recipe),
-            "heads": len(self.data),
-            **self.run.info(),
-        }
+        info = {**self._origin, "start": self._start, "heads": len(self.data), **self.run.info()}
         return MeshModel(self.network, info)
 
     def _step(self, step: int) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from implicit3dmm.render.camera import Camera, View, camera_for_points, camera_from_view
 from implicit3dmm.render.colormap import ColorScale, color_bar, error_scale, signed_scale
-from implicit3dmm.render.comparison import fit_picture
+from implicit3dmm.render.comparison import error_limit, fit_picture
 from implicit3dmm.render.curves import plot_curves
 from implicit3dmm.render.pictures import Picture, grid, stack, strip, text_block, with_margin, write_png
 from implicit3dmm.render.renderer import paint, render, visible_surface
@@ -15,6 +15,7 @@ __all__ = [
     "camera_for_points",
     "camera_from_view",
     "color_bar",
+    "error_limit",
     "error_scale",
     "fit_picture",
     "grid",

@@ -14,8 +14,8 @@ from implicit3dmm.render.pictures import Picture, grid, stack, text_block, with_
 from implicit3dmm.render.renderer import paint, visible_surface
 from implicit3dmm.render.ticks import round_limit
 
-_SHOWN_SHARE = 95
-"""The default colour scale ends at the first round number above this percentile of the errors."""
+SHOWN_SHARE = 95.0
+"""A colour scale of errors ends at the first round number above this percentile of them."""
 _SMALLEST_LIMIT_MM = 0.1
 _MARGIN = 16
 _CAPTION_SIZE = 15
@@ -61,7 +61,7 @@ def fit_picture(
             f"errors of shape {error_mm.shape} were given for the {len(painted.vertices)} vertices of the "
             f"{error_on}; expected one for each"
         )
-    scale = error_scale(_limit(error_mm)) if scale is None else scale
+    scale = error_scale(error_limit(error_mm)) if scale is None else scale
     rows = []
     for view in views:
         camera = camera_for_points(view, fit.vertices)
@@ -80,7 +80,13 @@ def fit_picture(
     return with_margin(sheet, _MARGIN)
 
 
-def _limit(error_mm: Float[np.ndarray, " n"]) -> float:
+def error_limit(error_mm: Float[np.ndarray, " n"], *, share: float = SHOWN_SHARE) -> float:
+    """Where a colour scale ends that shows most of the errors, mm: a round number, at least 0.1.
+
+    Args:
+        error_mm: distances of either sign; those that are not numbers are passed over.
+        share: per cent of the errors that lie within the scale.
+    """
     known = np.abs(error_mm[np.isfinite(error_mm)])
-    highest = float(np.percentile(known, _SHOWN_SHARE)) if len(known) else 0.0
+    highest = float(np.percentile(known, share)) if len(known) else 0.0
     return round_limit(max(highest, _SMALLEST_LIMIT_MM))

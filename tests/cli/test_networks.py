@@ -1,10 +1,12 @@
 """Networks of registered heads from the command line: trained, compared, followed, dragged; and what is refused."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 import torch
+import trimesh
 from safetensors.torch import load_file
 
 from implicit3dmm.data.corpus import open_heads
@@ -47,6 +49,32 @@ def test_a_network_is_compared_and_followed(work, command, model, tmp_path):
     result = command("evaluate", "control", *words, "--regions", "nose", "--out", tmp_path / "control")
     assert (result.code, result.err) == (0, "")
     assert json.loads((tmp_path / "control/summary.json").read_text())["local"]["lamm"]["nose"]["inside"]["count"] == 2
+
+
+def test_a_network_is_trained_on_a_folder_in_lamms_layout_and_drawn_from(command, tmp_path, assert_refused):
+    folder, sphere = tmp_path / "meshes", trimesh.creation.icosphere(subdivisions=2)
+    folder.mkdir()
+    places, faces = np.asarray(sphere.vertices), np.asarray(sphere.faces)
+    for name, size in (("template", 1.0), ("a", 1.1), ("b", 0.9)):
+        write_mesh(folder / f"{name}.obj", Mesh(size * places, faces))
+    (folder / "paths_train.csv").write_text("a.obj\nb.obj\n")
+    (folder / "mean_std.pickle").write_bytes(pickle.dumps({"mm_mult": 100.0}))
+    halves = {"low": np.flatnonzero(places[:, 1] < 0), "high": np.flatnonzero(places[:, 1] >= 0)}
+    (folder / "region_ids.pickle").write_bytes(pickle.dumps(halves))
+    words = ("train", "lamm/tiny", "training.steps=2", "--corpus", folder, "--out")
+    result = command(*words, tmp_path / "run")
+    torch.set_flush_denormal(False)
+    assert (result.code, result.err) == (0, "")
+    model = tmp_path / "run/model.safetensors"
+    assert command("sample", "--model", model, "--count", 1, "--temperature", 0, "--out", tmp_path / "drawn").code == 0
+    assert np.linalg.norm(read_mesh(tmp_path / "drawn/head_000.ply").vertices, axis=1).max() < 2
+    refused = command("evaluate", "compare", "--corpus", folder, "--model", model, "--out", tmp_path / "table")
+    assert_refused(
+        refused, "is in LAMM's layout, which only 'implicit3dmm train' of networks of registered heads reads"
+    )
+    (folder / "region_ids.pickle").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    assert_refused(command(*words, tmp_path / "other"), "asks for os.system, which is no plain array or number")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_head_is_dragged_by_hand_towards_another_and_at_random(work, command, model, tmp_path, monkeypatch):

@@ -1,8 +1,12 @@
 """Control points: what is moved, what is refused, and that a head comes back where nothing moves."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from implicit3dmm.config import load_config
@@ -118,15 +122,32 @@ def test_a_network_that_follows_no_points_is_refused(model):
 
 
 def test_errors_of_control_and_motions_of_edits_are_those_of_the_network(model, heads, people, tmp_path):
-    followed, local = evaluate_control(heads, [model], folder=tmp_path, regions=("nose",))
+    figures = evaluate_control(heads, [model], folder=tmp_path, regions=("nose",))
     errors = []
     for row in (0, 2, 4):
         back = model.decode(model.encode(people.vertices[[row]]))[0]
         errors.append(np.linalg.norm(back - people.vertices[row], axis=1).mean() * 200)
-    own = followed[model.name]["identity"]
+    own = figures.followed[model.name]["identity"]
     assert own.given_back.mean == pytest.approx(np.mean(errors), rel=1e-4)
     assert own.given_back.count == 3
-    nose = local[model.name]["nose"]
+    nose = figures.local[model.name]["nose"]
     assert nose.inside.mean > nose.outside.mean
     assert nose.confined.mean < 0.5 * nose.ratio.mean
-    assert "| nose " in (tmp_path / "summary.md").read_text()
+    drawn = figures.drawn[model.name]["nose"]
+    assert drawn.inside.count == 3
+    assert drawn.inside.mean > drawn.outside.mean
+    assert drawn.from_input.mean == pytest.approx(own.given_back.mean, rel=0.2)
+    text = (tmp_path / "summary.md").read_text()
+    assert "Regions drawn anew, 20 times each" in text
+    assert "| token    | nose | mouth | eye_L |" in text
+    saved = json.loads((tmp_path / "summary.json").read_text())
+    assert saved["corrupted"][model.name]["chin"]["regions"].keys() == set(model.topology.names)
+    with Image.open(tmp_path / "locality.png") as picture:
+        assert picture.height == 664
+
+
+def test_heads_of_another_topology_are_followed_by_no_network(heads, model, tmp_path):
+    topology = replace(model.topology, labels=model.topology.labels[1:])
+    network = type(model.network)(load_config(MeshRunConfig, config_file("", "lamm/tiny")).network, topology)
+    with pytest.raises(InputError, match=r"a head of people has vertices of shape \(14642, 3\); the model has \(14641"):
+        evaluate_control(heads, [MeshModel(network, {"name": "other"})], folder=tmp_path)

@@ -1,11 +1,15 @@
 """One table over models that read vertices and models that read points."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from implicit3dmm.config import load_config
 from implicit3dmm.data.heads import Heads
+from implicit3dmm.data.npz import read_npz
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
@@ -47,7 +51,7 @@ def test_rows_say_what_was_read_and_components_have_two(table):
     rows = [(row.name, row.reads) for row in table[1]]
     assert rows == [("pca", "vertices"), ("pca", "points"), ("lamm", "vertices"), ("mean head", "")]
     text = (table[0] / "summary.md").read_text()
-    assert text.count("| pca ") == 2
+    assert text.count("| pca ") == 3  # read twice, and once by region
     assert "over 4 heads" in text
     assert "over 2 heads" in text
 
@@ -59,6 +63,38 @@ def test_distances_of_vertices_are_those_of_the_whole_split_a_subject_at_a_time(
     whole = table[1][0].vertex_mm["whole_head"]
     assert whole.mean == pytest.approx(away.mean(), rel=1e-5)
     assert whole.count == 2
+
+
+def test_vertices_have_errors_of_their_own_that_a_file_keeps(heads, files, table):
+    test = RegisteredHeads.of(heads, "test")
+    for number, path in ((0, files[0]), (2, files[1])):
+        row, reference = table[1][number], open_reference(path)
+        away = 200 * np.linalg.norm(reference.reconstruct(test.vertices) - test.vertices, axis=-1).astype(np.float64)
+        kept = read_npz(table[0] / f"vertices/{row.name}/errors_test.npz", ("by_vertex", "by_head"))
+        np.testing.assert_allclose(kept["by_vertex"], away.mean(0), rtol=1e-5)
+        nose = heads.source.template.in_regions("nose")
+        assert row.vertex_mm["nose"].mean == pytest.approx(away[:, nose].mean(), rel=1e-5)
+    text = (table[0] / "summary.md").read_text()
+    assert text.count(f"{table[1][2].vertex_mm['cheek_R'].mean:.2f} |") >= 1
+    assert "| model | nose | mouth | eye_L |" in text.replace("  ", " ").replace("  ", " ")
+    with Image.open(table[0] / "vertices.png") as picture:
+        assert picture.width > 2 * 250
+
+
+def test_a_run_goes_on_with_the_errors_of_vertices_that_it_kept(heads, files, table, tmp_path):
+    shutil.copytree(table[0], tmp_path / "copy")
+    kept = tmp_path / "copy/vertices/lamm/errors_test.npz"
+    arrays = read_npz(kept, ("by_vertex", "by_head"))
+    np.savez(kept, **arrays | {"by_head": arrays["by_head"] + 1})
+    settings = dict(folder=tmp_path / "copy", held_out=HeldOut(heads=2, samples=2000))
+    row = evaluate_compare(heads, [str(files[1])], **settings)[0]
+    assert row.vertex_mm["face"].mean == pytest.approx(table[1][2].vertex_mm["face"].mean + 1)
+    np.savez(kept, **arrays | {"by_head": arrays["by_head"][1:]})
+    with pytest.raises(InputError, match=r"errors_test\.npz is of other heads; remove it, and it is made again"):
+        evaluate_compare(heads, [str(files[1])], **settings)
+    kept.write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"errors_test\.npz is damaged .*; remove it"):
+        evaluate_compare(heads, [str(files[1])], **settings)
 
 
 def test_loose_points_of_a_head_at_rest_cost_more_and_sizes_are_those_of_the_files(files, table):

@@ -169,6 +169,21 @@ def test_a_negative_weight_is_named(name):
         SDVAEConfig(**{name: -1}).validate()
 
 
+def test_a_new_region_changes_its_part_of_the_code_alone(network, balls, monkeypatch):
+    monkeypatch.setattr(network, "decode", lambda codes: codes)
+    network.code_mean.fill_(7.0)
+    heads = torch.from_numpy(balls.vertices[:2]).expand(2, -1, -1)
+    with torch.no_grad():
+        codes = network.encode(heads)
+        drawn, again = (network.with_new_region(heads, "middle", rng=np.random.default_rng(1)) for _ in range(2))
+    assert torch.equal(drawn, again)
+    part = network.part("middle")
+    kept = [column for column in range(6) if column not in range(6)[part]]
+    assert torch.equal(drawn[:, kept], codes[:, kept])
+    assert (drawn[:, part] > 2).all()
+    assert not torch.equal(drawn[0, part], drawn[1, part])
+
+
 def test_a_donors_region_is_its_part_of_the_code(ball, balls):
     torch.manual_seed(0)
     network = SDVAE(SDVAEConfig(latent_dim=6, channels=(4, 4)), ball)

@@ -19,7 +19,7 @@ def compare(
 
     Args:
         corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as registered).
-        out: Folder for summary.md, summary.json and a folder of each model.
+        out: Folder for summary.md, summary.json, vertices.png and a folder of each model.
         model: Released models, files of fields, of principal components and of networks of registered heads.
         heads: Whose surfaces are measured; distances of vertices are taken over the whole split.
         points: Points of each scan.
@@ -54,7 +54,7 @@ def control(
 
     Args:
         corpus: Folder that 'implicit3dmm corpus' made, or a recipe (a YAML file or a shipped one, such as registered).
-        out: Folder for summary.md and summary.json.
+        out: Folder for summary.md, summary.json and locality.png.
         model: Released networks of registered heads or weights files: lamm, sdvae.
         regions: Regions that are edited, one at a time.
         split: Which of the corpus's heads.
