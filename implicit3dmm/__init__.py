@@ -6,7 +6,7 @@ The public names are imported when they are first used, so that importing the pa
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 _PUBLIC = {
     "DepthImage": "geometry.depth_images:DepthImage",

@@ -1,6 +1,6 @@
 """Heads in correspondence, as mesh models read them: the vertices of one topology, all in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -31,6 +31,18 @@ class RegisteredHeads:
     labels: Mapping[str, Int[np.ndarray, " r"]]
     """What is known of each head by factor, counted from 0, or `UNKNOWN`: "identity", "expression", where random ones
     are unknown, and "age", a band of `AGES`, where the source tells years."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError where labels are out of range."""
+        count = len(self.vertices)
+        for name, labels in self.labels.items():
+            whole = np.issubdtype(labels.dtype, np.integer) and labels.shape == (count,)
+            if not whole or (labels < UNKNOWN).any():
+                raise InputError(
+                    f"labels {name!r} of {count} heads have the shape {labels.shape} and are {labels.dtype} from"
+                    f" {labels.min(initial=0)}; expected a whole number from 0 for each head, or {UNKNOWN} where it is"
+                    " not known"
+                )
 
     @classmethod
     def of(cls, heads: Heads, split: str, *, subjects: int | None = None) -> "RegisteredHeads":
@@ -71,14 +83,3 @@ class RegisteredHeads:
     def mean(self) -> Float[np.ndarray, "v 3"]:
         """The mean head."""
         return self.vertices.mean(0, dtype=np.float64).astype(np.float32)
-
-    def rows(self, chosen: Sequence[int] | Int[np.ndarray, " n"]) -> "RegisteredHeads":
-        """Some of the heads; the neutral head of each has to be among them.
-
-        Raises:
-            KeyError: it is not.
-        """
-        place = {int(row): number for number, row in enumerate(chosen)}
-        rest = np.array([place[int(row)] for row in self.rest[chosen]])
-        labels = {name: values[chosen] for name, values in self.labels.items()}
-        return RegisteredHeads(self.vertices[chosen], self.subjects[chosen], rest, labels)

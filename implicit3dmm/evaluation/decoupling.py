@@ -285,7 +285,7 @@ def _picture(population: Population, bench: _Bench, seed: int) -> Picture:
     for factor in population.factors:
         rows.append(population.draw(factor, 1, SHOWN, rng)[0])
         labels.append(f"one {factor}")
-    camera = camera_for_points("three_quarter", bench.training.mean)
+    camera = camera_for_points("three_quarter", np.concatenate([head for row in rows for head in row]))
     panels = [[render(bench.mesh(head), camera=camera, size=(230, 280)) for head in row] for row in rows]
     return with_margin(grid(panels, row_labels=labels), 12)
 

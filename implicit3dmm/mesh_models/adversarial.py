@@ -131,6 +131,10 @@ class Adversarial(MeshNetwork):
             if values is None or values.max() == UNKNOWN:
                 known = ", ".join(heads.labels)
                 raise InputError(f"no head has a label of the factor {name!r}; there are {known}; name it unlabelled")
+            if values.max() >= len(heads):
+                raise InputError(
+                    f"labels of {name!r} go up to {values.max()} for {len(heads)} heads; count them from 0"
+                )
         return labels
 
     def optimiser(self, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:

@@ -40,12 +40,11 @@ def test_labels_count_people_and_expressions_and_random_ones_have_none(heads, re
     assert registered.labels["age"].tolist() == [sum(year >= age for age in AGES) for year in years]
 
 
-def test_some_rows_keep_their_neutral_heads(registered):
-    some = registered.rows([4, 5])
-    assert some.rest.tolist() == [0, 0]
-    np.testing.assert_array_equal(some.vertices[some.rest[1]], registered.vertices[registered.rest[5]])
-    with pytest.raises(KeyError):
-        registered.rows([5])
+@pytest.mark.parametrize("labels", [[-2, 0], [0.0, 1.0], [0], [[0, 1]]])
+def test_labels_out_of_range_are_refused(registered, labels):
+    two = np.arange(2)
+    with pytest.raises(InputError, match=r"labels 'age' of 2 heads .* expected a whole number from 0 for each head"):
+        RegisteredHeads(registered.vertices[:2], two, two, {"age": np.array(labels)})
 
 
 def test_heads_that_are_not_there_are_refused(heads):

@@ -509,6 +509,11 @@ class TestRefusals:
         with pytest.raises(InputError, match="no head has a label of the factor 'age'; there are identity, expression"):
             made(topology, heads, factors={"identity": 5, "age": 2})
 
+    def test_labels_that_are_not_counted_from_0(self, topology, heads):
+        odd = replace(heads, labels={**heads.labels, "identity": heads.labels["identity"] * 10})
+        with pytest.raises(InputError, match="labels of 'identity' go up to 110 for 48 heads; count them from 0"):
+            made(topology, odd)
+
     def test_a_region_that_the_head_has_not(self, topology):
         with pytest.raises(InputError, match="no region 'nose'; there are face, rest"):
             build_network(replace(CONFIG, regions=("nose",)), topology)
