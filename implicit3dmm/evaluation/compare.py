@@ -22,13 +22,12 @@ from jaxtyping import Float
 import implicit3dmm
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.registered import RegisteredHeads
-from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.cases import Case, HeldOut
 from implicit3dmm.evaluation.conditions import Condition
 from implicit3dmm.evaluation.estimates import estimate, over_heads
 from implicit3dmm.evaluation.methods import FieldMethod, Method, MethodInfo, open_method
 from implicit3dmm.evaluation.painted import painted_vertices
-from implicit3dmm.evaluation.references import Reference, is_reference, open_reference
+from implicit3dmm.evaluation.references import Reference, check_names, is_reference, open_reference
 from implicit3dmm.evaluation.regions import HEADLINE, WIDE_PARTS, head_parts
 from implicit3dmm.evaluation.results import ResultsFolder, Row, write_json
 from implicit3dmm.evaluation.statistics import Estimate
@@ -124,9 +123,7 @@ def evaluate_compare(
     }
     everyone = RegisteredHeads.of(heads, held_out.split) if references else None
     for own in (references, readers):
-        names = [each.name for each in own.values()]
-        if len(set(names)) < len(names):
-            raise InputError(f"models called {', '.join(names)} given; give models of different names")
+        check_names([each.name for each in own.values()])
     known_rows, painted = {}, {}
     for path, reference in references.items():
         row, errors = _from_vertices(reference, heads, everyone, folder, held_out, progress)

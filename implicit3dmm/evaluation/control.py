@@ -16,6 +16,7 @@ from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.estimates import over_heads
 from implicit3dmm.evaluation.painted import painted_vertices
+from implicit3dmm.evaluation.references import check_names
 from implicit3dmm.evaluation.region_edits import DRAWS, Corrupted, Drawn, corrupted_tokens, new_regions
 from implicit3dmm.evaluation.results import write_json
 from implicit3dmm.evaluation.statistics import Estimate, estimate_mean
@@ -96,9 +97,10 @@ def evaluate_control(
         progress: wraps the models, such as `tqdm`.
 
     Raises:
-        InputError: a model cannot be edited so or is of another topology, there are fewer than two subjects, or the
-            folder cannot be written to.
+        InputError: a model cannot be edited so or is of another topology, two have one name, there are fewer than two
+            subjects, or the folder cannot be written to.
     """
+    check_names([model.name for model in models])
     data = RegisteredHeads.of(heads, split, subjects=pairs)
     resting = np.unique(data.rest)
     if len(resting) < 2:

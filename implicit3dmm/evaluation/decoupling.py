@@ -18,6 +18,7 @@ from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.methods import file_digest
 from implicit3dmm.evaluation.populations import Population, RegisteredPopulation, open_population
+from implicit3dmm.evaluation.references import check_names
 from implicit3dmm.evaluation.results import ResultsFolder, write_json
 from implicit3dmm.evaluation.statistics import Estimate, estimate_mean
 from implicit3dmm.evaluation.summary import write_text
@@ -104,9 +105,7 @@ def evaluate_decoupling(
     """
     config.validate()
     opened = [(open_population(model), {"weights": file_digest(model_file(model))}) for model in models]
-    names = [population.name for population, _ in opened]
-    if len(set(names)) < len(names) or TRAINING in names:
-        raise InputError(f"models called {', '.join(names)} given; give models of different names")
+    check_names([TRAINING, *(population.name for population, _ in opened)])
     bench = _Bench(heads, verifier)
     figures, notes = {}, {}
     for population, settings in progress([(RegisteredPopulation(TRAINING, bench.training), {}), *opened]):

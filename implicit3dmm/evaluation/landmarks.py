@@ -17,6 +17,7 @@ from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.estimates import over_heads
 from implicit3dmm.evaluation.methods import file_digest
+from implicit3dmm.evaluation.references import check_names
 from implicit3dmm.evaluation.results import ResultsFolder, write_json
 from implicit3dmm.evaluation.statistics import Estimate
 from implicit3dmm.evaluation.summary import write_text
@@ -100,9 +101,7 @@ def evaluate_landmarks(
     template = heads.source.template
     face, landmarks = np.flatnonzero(template.in_regions(*FACE_REGIONS)), np.asarray(template.landmarks, np.int64)
     opened = [_open(path, landmarks) for path in paths]
-    names = [model.name for model in opened]
-    if len(set(names)) < len(names):
-        raise InputError(f"models called {', '.join(names)} given; give models of different names")
+    check_names([model.name for model in opened])
     data = RegisteredHeads.of(heads, config.split, subjects=config.subjects)
     for model in opened:
         Topology.of(template, controls=1).check(model.decode(torch.zeros(1, model.size))[0].numpy(), what=model.name)

@@ -1,6 +1,6 @@
 """Models of registered heads under one face: what reads a head's vertices in correspondence and gives them back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.methods import MethodInfo, describe_training, file_digest
 from implicit3dmm.mesh_models.base import is_network_file, load_network
 from implicit3dmm.mesh_models.pca import is_pca_file, load_pca
@@ -32,6 +33,12 @@ class Reference:
     def reconstruct(self, vertices: Vertices) -> Vertices:
         """Heads of the codes of heads, canonical units."""
         return self.decode(self.encode(vertices))
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises InputError where two models that have a row or a folder each have one name."""
+    if len(set(names)) < len(names):
+        raise InputError(f"models called {', '.join(names)} given; give models of different names")
 
 
 def is_reference(path: str | Path) -> bool:

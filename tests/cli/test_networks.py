@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from implicit3dmm.data.corpus import open_heads
 from implicit3dmm.geometry.mesh import Mesh, read_mesh, write_mesh
+from implicit3dmm.geometry.similarity import fit_similarity
 from implicit3dmm.mesh_models.base import load_network
 
 RECIPE = "seed: 4\ntrain: 6\ntest: 2\nexpressions: [neutral, smile]\n"
@@ -203,3 +204,17 @@ def test_heads_are_found_from_their_landmarks(work, command, model, decoupled, t
         assert rows["1.0"]["landmarks"]["mean"] < rows["1000.0"]["landmarks"]["mean"]
         assert rows["1.0"]["length"]["mean"] > rows["1000.0"]["length"]["mean"]
     assert_refused(command(*words, "--weights", -1), "weights is (-1.0,)")
+
+
+def test_registered_heads_are_interpolated(work, command, model, tmp_path, monkeypatch, assert_refused):
+    monkeypatch.setattr("implicit3dmm.editing.files._picture", lambda *_: np.zeros((4, 4, 3), np.uint8))
+    words = ("edit", "interpolate", work / "0.ply", work / "1.ply", "--out", tmp_path / "out", "--model", model)
+    assert command(*words, "--shares", 0, 0.5, 1).code == 0
+    start, half, end = (read_mesh(tmp_path / f"out/edit_00{number}.ply").vertices for number in range(3))
+    np.testing.assert_allclose(start, read_mesh(tmp_path / "out/before.ply").vertices, atol=1e-3)
+    placed = fit_similarity(read_mesh(work / "1.ply").vertices, end).apply(
+        read_mesh(work / "1.ply").vertices
+    )
+    np.testing.assert_allclose(end, placed, atol=1e-2)
+    assert 0 < np.abs(half - start).max() < np.abs(end - start).max()
+    assert_refused(command(*words, "--part", "nose"), "take parts by 'edit drag --towards' instead")

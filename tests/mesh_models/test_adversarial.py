@@ -7,7 +7,7 @@ import trimesh
 
 from implicit3dmm.config import from_mapping, to_mapping
 from implicit3dmm.data.registered import UNKNOWN, RegisteredHeads
-from implicit3dmm.editing.factors import transfer_factor
+from implicit3dmm.editing.code_edits import transfer_factor
 from implicit3dmm.errors import InputError
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.mesh_models.adversarial import Adversarial, AdversarialConfig

@@ -9,7 +9,7 @@ from tyro.conf import OmitArgPrefixes
 
 from implicit3dmm.cli.common import Device, open_device, output_folder
 from implicit3dmm.cli.edit.common import Donor, Head, told
-from implicit3dmm.cli.edit.registered import transfer_registered
+from implicit3dmm.cli.edit.registered import interpolate_registered, transfer_registered
 
 if TYPE_CHECKING:
     from implicit3dmm.fields import ConditionedField
@@ -122,7 +122,8 @@ def interpolate(
     """Moves a head, or parts of it, on the way to another one, and beyond.
 
     Args:
-        head: Codes (.safetensors) of a fit, a sample or an edit, or a scan to fit.
+        head: Codes (.safetensors) of a fit, a sample or an edit, or a scan to fit; for a network of registered heads
+            such as lamm, a registered mesh.
         donor: Where the way leads; the same kinds of files.
         out: Folder for meshes, heads, picture and report.
         part: Parts that move, such as nose mouth; by default the whole head does.
@@ -133,15 +134,21 @@ def interpolate(
     from implicit3dmm.editing import interpolate as interpolate_heads
     from implicit3dmm.editing import interpolate_in_turn, open_head
     from implicit3dmm.errors import InputError
+    from implicit3dmm.mesh_models.base import is_network_file
+    from implicit3dmm.models import model_file
 
     if not shares:
         raise InputError("no share is given; give one or more, such as --shares 0.5 1")
     if in_turn and not part:
         raise InputError("--in-turn without parts; give them in their order, such as --part nose eyes mouth")
+    about = {"edit": "interpolate", "head": str(head), "donor": str(donor), "parts": part, "shares": shares}
+    if is_network_file(model_file(output.model)):
+        if part:
+            raise InputError(f"{output.model} interpolates whole heads; take parts by 'edit drag --towards' instead")
+        return interpolate_registered(head, donor, out, shares, output.model, about)
     model = output.load()
     with output_folder(out):
         before, other = open_head(head, model), open_head(donor, model)
-        about = {"edit": "interpolate", "head": str(head), "donor": str(donor), "parts": part, "shares": shares}
         if not in_turn:
             moved = [interpolate_heads(before.field, other.field, share, part) for share in shares]
             return _save(out, model, before, moved, about, output)

@@ -1,5 +1,6 @@
-"""Edits of registered heads by networks: control points moved, factors transferred."""
+"""Edits of registered heads by networks: control points moved, factors transferred, the way to another head."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,16 +75,42 @@ def transfer_registered(
     head: Path, donor: Path, out: Path, how: Any, factor: str, name: str, about: dict[str, Any]
 ) -> int:
     """Gives a registered head a factor of another one; `edit transfer` of a network, by its `name`."""
-    from implicit3dmm.editing.factors import transfer_factor
-    from implicit3dmm.editing.registered import open_registered
+    from implicit3dmm.editing.code_edits import transfer_factor
     from implicit3dmm.mesh_models.base import load_network
 
     model = load_network(name)
     model.network.place(factor)
+    return _between(head, donor, out, model, about, lambda *pair: [transfer_factor(model, *pair, factor, how=how)])
+
+
+def interpolate_registered(
+    head: Path, donor: Path, out: Path, shares: tuple[float, ...], name: str, about: dict[str, Any]
+) -> int:
+    """Moves a registered head on the way to another one; `edit interpolate` of a network, by its `name`."""
+    from implicit3dmm.editing import code_edits
+    from implicit3dmm.mesh_models.base import load_network
+
+    model = load_network(name)
+
+    def way(own: "np.ndarray", other: "np.ndarray") -> "list[np.ndarray]":
+        return [code_edits.interpolate_registered(model, own, other, share) for share in shares]
+
+    return _between(head, donor, out, model, about, way)
+
+
+def _between(
+    head: Path,
+    donor: Path,
+    out: Path,
+    model: "MeshModel",
+    about: dict[str, Any],
+    edit: "Callable[[np.ndarray, np.ndarray], list[np.ndarray]]",
+) -> int:
+    from implicit3dmm.editing.registered import open_registered
+
     before, other = open_registered(head, model), open_registered(donor, model)
     with output_folder(out):
-        changed = transfer_factor(model, before.vertices, other.vertices, factor, how=how)
-        return _save_registered(out, model, before, [changed], about)
+        return _save_registered(out, model, before, edit(before.vertices, other.vertices), about)
 
 
 def _move(text: str) -> tuple[str, list[float]]:

@@ -1,4 +1,4 @@
-"""Transfers between registered heads by a model whose code has a part for each factor."""
+"""Edits of registered heads by their codes: a factor transferred, or the way between two heads."""
 
 from typing import Literal
 
@@ -39,3 +39,29 @@ def transfer_factor(
     changed = codes.copy()
     changed[:, place] = others[:, place] + (codes[:, place] if how == "add" else 0)
     return head + (model.decode(changed) - model.decode(codes))[0]
+
+
+def interpolate_registered(
+    model: MeshModel, head: Float[np.ndarray, "v 3"], donor: Float[np.ndarray, "v 3"], share: float
+) -> Float[np.ndarray, "v 3"]:
+    """A head on the way to another one, along the straight line between their codes.
+
+    What the model misses of the two moves along: at 0 and at 1 they are met exactly.
+
+    Args:
+        model: any network of registered heads.
+        head: (v, 3) registered vertices, canonical units.
+        donor: (v, 3) likewise.
+        share: how far; 0 is the head, 1 the donor, beyond it exaggerates.
+
+    Returns:
+        (v, 3) vertices, canonical units.
+
+    Raises:
+        InputError: a head is of another topology.
+    """
+    ends = np.stack([head, donor])
+    codes = model.encode(ends)
+    weights = np.array([1 - share, share], codes.dtype)
+    missed = np.tensordot(weights, ends - model.decode(codes), 1)
+    return model.decode((weights @ codes)[None])[0] + missed
