@@ -212,9 +212,7 @@ def test_registered_heads_are_interpolated(work, command, model, tmp_path, monke
     assert command(*words, "--shares", 0, 0.5, 1).code == 0
     start, half, end = (read_mesh(tmp_path / f"out/edit_00{number}.ply").vertices for number in range(3))
     np.testing.assert_allclose(start, read_mesh(tmp_path / "out/before.ply").vertices, atol=1e-3)
-    placed = fit_similarity(read_mesh(work / "1.ply").vertices, end).apply(
-        read_mesh(work / "1.ply").vertices
-    )
+    placed = fit_similarity(read_mesh(work / "1.ply").vertices, end).apply(read_mesh(work / "1.ply").vertices)
     np.testing.assert_allclose(end, placed, atol=1e-2)
     assert 0 < np.abs(half - start).max() < np.abs(end - start).max()
     assert_refused(command(*words, "--part", "nose"), "take parts by 'edit drag --towards' instead")
