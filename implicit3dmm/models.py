@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from implicit3dmm.fields import ConditionedField, Field, build_field, field_from
 from implicit3dmm.files import atomic_path
 from implicit3dmm.latents import Codes, LatentPrior
 from implicit3dmm.resources import asset
+
+if TYPE_CHECKING:
+    from implicit3dmm.mesh_models.model import MeshModel
 
 FORMAT = "implicit3dmm-model"
 FORMAT_VERSION = 1
@@ -220,7 +223,7 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
     if kind != FORMAT and kind.startswith(FORMAT.partition("-")[0]):
         raise InputError(
             f"{path} holds a model of registered heads, which reads no scans; give a field such as imhead here, and "
-            "this to 'implicit3dmm evaluate compare' or 'edit drag'"
+            "this to 'implicit3dmm evaluate compare'"
         )
     if kind != FORMAT:
         raise InputError(f"{path} is no model of this project; give a file that 'implicit3dmm train' wrote")
@@ -263,7 +266,7 @@ def load_head(path: str | Path, model: HeadModel) -> ConditionedField:
         return model.condition(state)
 
 
-def load_codes(path: str | Path, model: HeadModel) -> Codes:
+def load_codes(path: str | Path, model: "HeadModel | MeshModel") -> Codes:
     """Reads codes of `model`.
 
     Raises:

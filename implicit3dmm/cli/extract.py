@@ -19,6 +19,8 @@ def extract(
 ) -> int:
     """Extracts the mesh of codes, in the canonical frame (1 unit = 200 mm of an average adult).
 
+    Codes of a network of registered heads such as lamm give its own vertices; the options after --model are for fields.
+
     Args:
         codes: File codes.safetensors of a fit or a sample, or a head that an edit left.
         out: Mesh file to write: .ply, .obj, .stl, .glb or .off.
@@ -30,9 +32,12 @@ def extract(
     from implicit3dmm.extraction import cautions, extract_field
     from implicit3dmm.geometry.mesh import write_mesh
     from implicit3dmm.geometry.mesh_files import check_suffix
-    from implicit3dmm.models import load_head, load_model
+    from implicit3dmm.mesh_models.model import is_network_file
+    from implicit3dmm.models import load_head, load_model, model_file
 
     check_suffix(out)
+    if is_network_file(model_file(model)):
+        return _registered(codes, out, model)
     loaded = load_model(model, device=open_device(device))
     result = extract_field(
         load_head(codes, loaded),
@@ -48,4 +53,16 @@ def extract(
         f"{out}: {len(result.mesh.vertices)} vertices, {result.evaluations} evaluations "
         f"({result.share:.1%} of the grid), bound on the slope {result.lipschitz}, seen {result.steepest:.2f}"
     )
+    return 0
+
+
+def _registered(codes: Path, out: Path, name: str) -> int:
+    from implicit3dmm.editing.registered import decoded
+    from implicit3dmm.geometry.mesh import write_mesh
+    from implicit3dmm.mesh_models.model import load_network
+
+    model = load_network(name)
+    mesh = model.mesh(decoded(codes, model))
+    write_mesh(out, mesh)
+    print(f"{out}: {len(mesh.vertices)} registered vertices of {model.name}")
     return 0

@@ -5,7 +5,7 @@ from implicit3dmm.cli.common import first_paragraph
 
 def models() -> int:
     """Lists the released models with their sizes, training data and licences."""
-    from implicit3dmm.mesh_models.base import is_network_file, load_network
+    from implicit3dmm.mesh_models.model import is_network_file, load_network
     from implicit3dmm.models import load_model, released_models, training_heads
 
     for name, path in released_models().items():

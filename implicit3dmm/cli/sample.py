@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Drawn = tuple["Mesh", "Codes", Sequence[str]]
 """A head, its codes, and what may be wrong with it."""
 
+CANONICAL = "canonical frame, 1 unit = 200 mm"
+
 
 def sample(
     out: Path,
@@ -38,14 +40,14 @@ def sample(
         same: What all heads share, where a model's code has a part for it: identity or expression of 'adversarial'.
         resolution: Cells along the longest side of the meshes' box; registered heads have their own vertices.
         seed: Seed of the draws; equal seeds give equal heads.
-        device: Where to compute.
+        device: Where to compute; registered heads are made on the CPU.
     """
     import torch
 
     from implicit3dmm.errors import InputError
     from implicit3dmm.files import staged_folder
     from implicit3dmm.geometry.mesh import write_mesh
-    from implicit3dmm.mesh_models.base import is_network_file
+    from implicit3dmm.mesh_models.model import is_network_file
     from implicit3dmm.models import model_file, save_codes
     from implicit3dmm.render import camera_for_points, grid, render, write_png
 
@@ -59,11 +61,12 @@ def sample(
     if is_network_file(model_file(model)):
         if expressions:
             raise InputError(f"{model} draws people and their expressions together; leave --expressions out")
-        name, heads = _registered(model, count, temperature, same, generator)
+        name, frame, heads = _registered(model, count, temperature, same, generator)
     elif same is not None:
         raise InputError(f"--same {same} is for networks of registered heads such as adversarial; {model} is a field")
     else:
         spread = {"temperature": temperature, "expressions": expressions, "generator": generator}
+        frame = CANONICAL
         name, heads = _extracted(model, count, resolution, open_device(device), spread)
     rows = []
     with output_folder(out), staged_folder(out) as folder:
@@ -76,7 +79,7 @@ def sample(
             rows.append([render(mesh, camera=camera_for_points(v, mesh.vertices), size=(240, 290)) for v in views])
         columns = [image for row in rows for image in row]
         write_png(folder / "heads.png", grid([columns[i : i + 6] for i in range(0, len(columns), 6)]))
-    print(f"{count} heads in {out}, canonical frame, 1 unit = 200 mm")
+    print(f"{count} heads in {out}, {frame}")
     return 0
 
 
@@ -101,13 +104,15 @@ def _extracted(
 
 def _registered(
     model: str, count: int, temperature: float, same: str | None, generator: "torch.Generator"
-) -> tuple[str, Iterator[Drawn]]:
+) -> tuple[str, str, Iterator[Drawn]]:
     """Heads of a network of registered heads; all have its topology."""
-    from implicit3dmm.mesh_models.base import load_network
+    from implicit3dmm.mesh_models.model import load_network
 
     loaded = load_network(model)
     codes = loaded.network.sample(count, temperature=temperature, generator=generator)
     if same is not None:
         place = loaded.network.place(same)
         codes[:, place] = codes[:1, place]
-    return loaded.name, ((loaded.mesh(loaded.decode(one.numpy())[0]), {"head": one}, ()) for one in codes.split(1))
+    frame = CANONICAL if "recipe" in loaded.info else "frame of the meshes that it was trained on, 1 unit = 200 mm"
+    heads = ((loaded.mesh(loaded.decode(code.numpy())[0]), {"head": code}, ()) for code in codes.split(1))
+    return loaded.name, frame, heads

@@ -54,8 +54,10 @@ class RegisteredHeads:
             subjects: only the first so many.
 
         Raises:
-            InputError: the split has no heads, or its subjects have no neutral record.
+            InputError: less than one subject is asked for, the split has no heads, or these have no neutral record.
         """
+        if subjects is not None and subjects < 1:
+            raise InputError(f"{subjects} subjects asked for; give at least 1")
         numbers = heads.subjects(split)[:subjects].tolist()
         if not numbers:
             raise InputError(f"{heads.name} has no {split} heads; choose another split or corpus")

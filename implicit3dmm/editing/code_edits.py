@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from implicit3dmm.mesh_models.base import MeshModel
+from implicit3dmm.mesh_models.model import MeshModel
 
 
 def transfer_factor(

@@ -8,9 +8,9 @@ from jaxtyping import Float
 
 from implicit3dmm.errors import InputError
 from implicit3dmm.heads.frame import UNIT_MM
-from implicit3dmm.mesh_models.base import MeshModel
 from implicit3dmm.mesh_models.control import confinement
 from implicit3dmm.mesh_models.lamm import LAMM
+from implicit3dmm.mesh_models.model import MeshModel
 from implicit3dmm.mesh_models.topology import Topology
 
 

@@ -39,7 +39,7 @@ from implicit3dmm.extraction import extract
 from implicit3dmm.fitting.config import FitConfig
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.heads.template import REGIONS
-from implicit3dmm.mesh_models.base import is_network_file
+from implicit3dmm.mesh_models.model import is_network_file
 from implicit3dmm.models import model_file
 from implicit3dmm.render import write_png
 
@@ -117,6 +117,8 @@ def evaluate_compare(
     condition.validate()
     paths = [model_file(model) for model in models]
     references = {path: open_reference(path) for path in paths if is_reference(path)}
+    for reference in references.values():
+        reference.check(heads)
     fits = FitConfig(seed=held_out.seed)
     readers = {
         path: open_method(path, config=fits, resolution=resolution) for path in paths if not is_network_file(path)

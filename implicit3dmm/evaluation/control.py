@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.registered import RegisteredHeads
@@ -17,16 +17,15 @@ from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.estimates import over_heads
 from implicit3dmm.evaluation.painted import painted_vertices
 from implicit3dmm.evaluation.references import check_names
-from implicit3dmm.evaluation.region_edits import DRAWS, Corrupted, Drawn, corrupted_tokens, new_regions
+from implicit3dmm.evaluation.region_edits import DRAWS, Corrupted, Drawn, corrupted_tokens, moved_mm, new_regions
 from implicit3dmm.evaluation.results import write_json
 from implicit3dmm.evaluation.statistics import Estimate, estimate_mean
 from implicit3dmm.evaluation.summary import write_text
 from implicit3dmm.evaluation.tables import markdown_table, plus_minus
 from implicit3dmm.geometry.mesh import Mesh
-from implicit3dmm.heads.frame import UNIT_MM
-from implicit3dmm.mesh_models.base import MeshModel
 from implicit3dmm.mesh_models.control import confinement, moves_towards
 from implicit3dmm.mesh_models.lamm import LAMM
+from implicit3dmm.mesh_models.model import MeshModel
 from implicit3dmm.render import write_png
 
 REGIONS = ("nose", "mouth", "eye_L", "ear_L", "chin")
@@ -141,8 +140,8 @@ def _followed(network: LAMM, data: RegisteredHeads, rows: np.ndarray) -> Followe
     for source, target in rows:
         given, wanted = (torch.from_numpy(data.vertices[[row]]) for row in (source, target))
         code = network.encode(given)
-        back = _distance(network.decode(code), given)
-        away = _distance(network.decode(code, (wanted - given)[:, controls]), wanted)
+        back = moved_mm(network.decode(code), given)[0]
+        away = moved_mm(network.decode(code, (wanted - given)[:, controls]), wanted)[0]
         columns.append((back.mean(), away[network.topology.controls].mean(), away[others].mean()))
     subjects = data.subjects[rows[:, 0]]
     values = np.array(columns)
@@ -157,7 +156,7 @@ def _local(model: MeshModel, data: RegisteredHeads, people: np.ndarray, name: st
     for source, donor in people:
         given, other = (torch.from_numpy(data.vertices[[row]]) for row in (source, donor))
         still = model.network.decode(model.network.encode(given))
-        moved = _distance(model.network.with_region(given, other, name), still)
+        moved = moved_mm(model.network.with_region(given, other, name), still)[0]
         rows.append((moved[own].mean(), moved[~own].mean()))
         if steered:
             moves = moves_towards(model.topology, data.vertices[source], data.vertices[donor], [name])
@@ -166,10 +165,6 @@ def _local(model: MeshModel, data: RegisteredHeads, people: np.ndarray, name: st
     inside, outside = np.array(rows).T
     ratios = estimate_mean(np.array(confined)) if steered else None
     return Local(estimate_mean(inside), estimate_mean(outside), estimate_mean(outside / inside), ratios)
-
-
-def _distance(found: torch.Tensor, wanted: torch.Tensor) -> Float[np.ndarray, " v"]:
-    return UNIT_MM * (found - wanted)[0].norm(dim=-1).double().numpy()
 
 
 def _plain(tables: Mapping[str, Mapping[str, NamedTuple]]) -> dict:

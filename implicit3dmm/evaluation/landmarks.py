@@ -9,26 +9,20 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 import implicit3dmm
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.estimates import over_heads
-from implicit3dmm.evaluation.methods import file_digest
-from implicit3dmm.evaluation.references import check_names
+from implicit3dmm.evaluation.references import Reference, check_names, open_reference
 from implicit3dmm.evaluation.results import ResultsFolder, write_json
 from implicit3dmm.evaluation.statistics import Estimate
 from implicit3dmm.evaluation.summary import write_text
 from implicit3dmm.evaluation.tables import markdown_table, plus_minus
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.heads.template import FACE_REGIONS
-from implicit3dmm.mesh_models.base import load_network
-from implicit3dmm.mesh_models.landmark_fit import Landmarks, fit_landmarks
-from implicit3dmm.mesh_models.pca import is_pca_file, load_pca
-from implicit3dmm.mesh_models.topology import Topology
-from implicit3dmm.models import model_file
+from implicit3dmm.mesh_models.landmark_fit import fit_landmarks
 
 
 @dataclass(frozen=True)
@@ -39,15 +33,17 @@ class LandmarkConfig:
     """Whose heads."""
     subjects: int | None = None
     """Only the first so many people."""
-    weights: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
+    weights: tuple[float, ...] = (0.0, 0.1, 1.0, 10.0)
     """Of a code's squared norm beside squared millimetres."""
     seed: int = 0
     """Of the starts."""
 
     def validate(self) -> None:
         """Raises InputError on a value out of range."""
-        if not self.weights or min(self.weights) < 0:
+        if not self.weights or not all(0 <= weight < np.inf for weight in self.weights):
             raise InputError(f"weights is {self.weights}; give one or more of at least 0")
+        if len(set(self.weights)) < len(self.weights):
+            raise InputError(f"weights is {self.weights}; give each once")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; give at least 0")
 
@@ -61,15 +57,6 @@ class Sparse(NamedTuple):
     """Of the landmarks themselves."""
     length: Estimate
     """Root mean square of a code's numbers; 1 for a likely head."""
-
-
-class _Model(NamedTuple):
-    """A model with codes that are standard normal."""
-
-    name: str
-    size: int
-    decode: Callable[[Float[Tensor, "b d"]], Float[Tensor, "b v 3"]]
-    landmarks: Landmarks
 
 
 def evaluate_landmarks(
@@ -97,22 +84,21 @@ def evaluate_landmarks(
             belongs to another run or cannot be written to.
     """
     config.validate()
-    paths = [model_file(model) for model in models]
     template = heads.source.template
     face, landmarks = np.flatnonzero(template.in_regions(*FACE_REGIONS)), np.asarray(template.landmarks, np.int64)
-    opened = [_open(path, landmarks) for path in paths]
+    opened = [open_reference(model) for model in models]
     check_names([model.name for model in opened])
-    data = RegisteredHeads.of(heads, config.split, subjects=config.subjects)
     for model in opened:
-        Topology.of(template, controls=1).check(model.decode(torch.zeros(1, model.size))[0].numpy(), what=model.name)
+        model.check(heads)
+    data = RegisteredHeads.of(heads, config.split, subjects=config.subjects)
     tables: dict[str, dict[float, Sparse]] = {}
-    for path, model in zip(paths, opened, strict=True):
+    for model in opened:
         settings = {
             "protocol": "landmarks",
             "recipe": asdict(heads.recipe),
             "config": asdict(config),
             "implicit3dmm": implicit3dmm.__version__,
-            "method": {"weights": file_digest(path)},
+            "method": model.settings,
         }
         kept = ResultsFolder.of_method(folder, model.name, settings)
         done = {(row["head"], row["weight"]) for row in kept.rows}
@@ -134,38 +120,20 @@ def evaluate_landmarks(
     return tables
 
 
-def _open(path: Path, landmarks: Int[np.ndarray, " n"]) -> _Model:
-    """Opens a model; principal components make the landmarks alone where these alone are wanted."""
-    if is_pca_file(path):
-        pca = load_pca(path)
-        mean, basis = torch.from_numpy(pca.mean), torch.from_numpy(pca.basis).unflatten(0, (-1, 3))
-        some_mean, some = mean[landmarks], basis[landmarks]
-        return _Model(
-            pca.name,
-            len(pca.deviations),
-            lambda codes: mean + torch.einsum("vck,bk->bvc", basis, codes),
-            lambda codes: some_mean + torch.einsum("vck,bk->bvc", some, codes),
-        )
-    model = load_network(path)
-    network = model.network
-
-    def decode(codes: Float[Tensor, "b d"]) -> Float[Tensor, "b v 3"]:
-        return network.decode(network.unwhiten(codes))
-
-    return _Model(model.name, network.latent_dim, decode, lambda codes: decode(codes)[:, landmarks])
-
-
 def _fitted(
-    model: _Model,
+    model: Reference,
     head: Float[np.ndarray, "v 3"],
     landmarks: Int[np.ndarray, " n"],
     face: Int[np.ndarray, " f"],
     weight: float,
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    code = fit_landmarks(model.landmarks, head[None, landmarks], size=model.size, weight=weight, rng=rng)
+    points = head[None, landmarks]
+    code = fit_landmarks(
+        lambda codes: model.likely(codes)[:, landmarks], points, size=model.latent_size, weight=weight, rng=rng
+    )
     with torch.no_grad():
-        found = model.decode(torch.from_numpy(code))[0].numpy()
+        found = model.likely(torch.from_numpy(code))[0].numpy()
     squares = np.square(found - head).sum(1) * UNIT_MM**2
     return {
         "face": float(np.sqrt(squares[face].mean())),
@@ -186,7 +154,8 @@ def _to_markdown(tables: dict[str, dict[float, Sparse]], heads: Heads, config: L
         for weight, row in rows.items()
     ]
     return (
-        f"{count} heads of {heads.name}, {config.split} split, from their 68 landmarks alone. Root mean square"
-        " distances, mm of the average adult, and root mean square of a code's numbers; ± half-widths of 95 % intervals"
-        " over subjects.\n\n" + markdown_table(["model", "weight", "face", "landmarks", "code"], lines, left=1)
+        f"{count} heads of {heads.name}, {config.split} split, from their 68 landmarks alone, in the canonical frame."
+        " Root mean square distances from vertex to vertex, mm of the average adult, and root mean square of a code's"
+        " numbers; ± half-widths of 95 % intervals over subjects.\n\n"
+        + markdown_table(["model", "weight", "face", "landmarks", "code"], lines, left=1)
     )

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from implicit3dmm.evaluation.statistics import Estimate, estimate_mean
 from implicit3dmm.heads.frame import UNIT_MM
-from implicit3dmm.mesh_models.base import MeshModel
 from implicit3dmm.mesh_models.lamm import LAMM
+from implicit3dmm.mesh_models.model import MeshModel
 from implicit3dmm.mesh_models.topology import Topology
 
 DRAWS = 20
@@ -69,19 +69,19 @@ def new_regions(model: MeshModel, heads: Float[Tensor, "r v 3"], names: Sequence
     Raises:
         InputError: the network has no editable regions, or no such region.
     """
-    rng = np.random.default_rng(SEED)
+    rngs = {name: np.random.default_rng([SEED, model.topology.region(name)]) for name in names}
     topology, network = model.topology, model.network
     back = np.zeros(topology.size)
     changes = {name: np.zeros(topology.size) for name in names}
     columns: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     for head in heads[:, None]:
         still = network.decode(network.encode(head))
-        back += _moved(still, head)[0] / len(heads)
+        back += moved_mm(still, head)[0] / len(heads)
         for name, change in changes.items():
-            made = network.with_new_region(head.expand(DRAWS, -1, -1), name, rng=rng)
-            moved = _moved(made, still).mean(0)
+            made = network.with_new_region(head.expand(DRAWS, -1, -1), name, rng=rngs[name])
+            moved = moved_mm(made, still).mean(0)
             own = topology.labels == topology.region(name)
-            missed = _moved(made, head)[:, ~own].mean()
+            missed = moved_mm(made, head)[:, ~own].mean()
             change += moved / len(heads)
             columns[name].append((moved[own].mean(), moved[~own].mean(), missed))
     drawn = {name: _drawn(*np.array(rows).T) for name, rows in columns.items()}
@@ -116,7 +116,7 @@ def corrupted_tokens(network: LAMM, heads: Float[Tensor, "r v 3"]) -> dict[str, 
             drawn = torch.randn(token.shape, generator=generator).to(token)
             corrupted = inputs.clone()
             corrupted[:, 1 + number] = token.mean() + token.std() * drawn
-            moved += _moved(network.decode_tokens(corrupted), still) @ shares / DRAWS
+            moved += moved_mm(network.decode_tokens(corrupted), still) @ shares / DRAWS
         own, weights = moved[:, number], np.where(np.arange(len(sizes)) == number, 0, sizes)
         others = moved @ weights / weights.sum()
         by_region = dict(zip(topology.names, moved.mean(0).tolist(), strict=True))
@@ -128,7 +128,7 @@ def _drawn(inside: np.ndarray, outside: np.ndarray, missed: np.ndarray) -> Drawn
     return Drawn(*map(estimate_mean, (inside, outside, outside / inside, missed)))
 
 
-def _moved(found: Float[Tensor, "b v 3"], start: Float[Tensor, "#b v 3"]) -> Float[np.ndarray, "b v"]:
+def moved_mm(found: Float[Tensor, "b v 3"], start: Float[Tensor, "#b v 3"]) -> Float[np.ndarray, "b v"]:
     """Distances of the vertices, mm of the average adult."""
     return UNIT_MM * (found - start).norm(dim=-1).double().numpy()
 

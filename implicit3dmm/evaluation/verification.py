@@ -5,7 +5,6 @@ of normals, and a threshold on distances in it.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -13,8 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from implicit3dmm.data.registered import UNKNOWN, RegisteredHeads
+from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
+from implicit3dmm.evaluation.populations import rows_by_label
+from implicit3dmm.mesh_models.adversarial_networks import convolutions
 from implicit3dmm.mesh_models.geometry_image import GeometryImage
 
 AT_ONCE = 64
@@ -190,13 +191,8 @@ class _Embedding(nn.Sequential):
     """Convolutions that halve the image, and a linear layer to the unit sphere."""
 
     def __init__(self, size: int, config: VerifierConfig):
-        layers = [
-            layer
-            for i, o in pairwise((3, *config.channels))
-            for layer in (nn.Conv2d(i, o, 4, stride=2, padding=1), nn.LeakyReLU(0.2))
-        ]
         features = config.channels[-1] * (size >> len(config.channels)) ** 2
-        super().__init__(*layers, nn.Flatten(), nn.Linear(features, config.dimension))
+        super().__init__(convolutions((3, *config.channels)), nn.Flatten(), nn.Linear(features, config.dimension))
         self.register_buffer("usual", torch.zeros(3, size, size))
         self.register_buffer("spread", torch.ones(()))
 
@@ -211,9 +207,7 @@ class _Embedding(nn.Sequential):
 
 def _groups(heads: RegisteredHeads, factor: str) -> list[Int[np.ndarray, " n"]]:
     """Rows of each label that two heads have."""
-    labels = heads.labels.get(factor, np.array([]))
-    groups = [np.flatnonzero(labels == label) for label in np.unique(labels[labels != UNKNOWN])]
-    groups = [rows for rows in groups if len(rows) > 1]
+    groups = rows_by_label(heads.labels.get(factor, np.array([])))
     if len(groups) < 2:
         raise InputError(f"fewer than two labels of {factor!r} have two heads each; give more labelled heads")
     return groups

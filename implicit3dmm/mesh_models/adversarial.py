@@ -29,6 +29,9 @@ NOISE = "noise"
 LOOKED_AT = 500
 """Training heads, drawn from all, that start, completion and smoothness are learnt from."""
 
+HEADS_OF_A_LABEL = 4
+"""Heads whose codes make that of their label, where a training starts from another one."""
+
 
 @dataclass(frozen=True)
 class AdversarialConfig:
@@ -87,40 +90,72 @@ class Adversarial(MeshNetwork):
         self.generator = Generator(self.latent_dim, config.width, len(self.patch), config.rank)
         self.completion = Completion(topology.triangles, self._patch.inside)
         self.teacher: Teacher | None = None
+        self._label_codes: dict[str, np.ndarray] | None = None
+        self._started = False
         self._seed = int(torch.randint(2**31, ()))
 
     def see(self, heads: RegisteredHeads) -> None:
-        """As in `MeshNetwork`; and makes the critic, for the labels that these heads have.
+        """As in `MeshNetwork`; and starts the generator, and learns how the rest of a head goes with its face.
 
         Raises:
-            InputError: the heads have no label of one of the factors.
+            InputError: the heads have no label of one of the factors, or labels out of range.
         """
         super().see(heads)
-        labels = self._labels(heads)
-        mean, unit, inside = heads.mean, float(self.unit), self._patch.inside
+        labels, inside = self._labels(heads), self._patch.inside
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
-            chosen = torch.randperm(len(heads))[:LOOKED_AT].numpy()
-            displacements = (heads.vertices[chosen] - mean) / unit
-            self.completion.learn(displacements)
-            start = None
+            chosen = self._some(heads)
+            self.completion.learn((heads.vertices[chosen] - heads.mean) / float(self.unit))
             if self.config.start == "factors":
                 start = LinearStart.of(heads, np.flatnonzero(inside), labels, self.sizes, chosen)
-                components = {name: each / unit for name, each in start.components.items()}
+                components = {name: each / float(self.unit) for name, each in start.components.items()}
                 self.generator.start_from(components, {name: self.place(name) for name in self.sizes})
+                self._label_codes = start.label_codes
+
+    def prepare(self, heads: RegisteredHeads) -> None:
+        """Makes the critic, for the labels that these heads have, and gives every label its code.
+
+        A generator that was trained before has codes for what it shows: a label's is then the mean of those that are
+        found for some of its heads.
+
+        Raises:
+            InputError: the heads have no label of one of the factors, or labels out of range.
+        """
+        labels, mean = self._labels(heads), self.mean.cpu().numpy()
+        if self._label_codes is None and self._started:
+            self._label_codes = {name: self._codes_of_labels(heads, name, own) for name, own in labels.items()}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            displacements = (heads.vertices[self._some(heads)] - mean)[:, self._patch.inside] / float(self.unit)
             self.teacher = Teacher(
                 self.config.teaching,
                 self.sizes,
                 labels,
                 self._patch.image(mean, self.config.teaching.image_size),
-                Mesh(mean[inside], self._patch.faces),
-                displacements[:, inside],
-                start.label_codes if start else {},
+                Mesh(mean[self._patch.inside], self._patch.faces),
+                displacements,
+                self._label_codes or {},
             )
 
+    def _some(self, heads: RegisteredHeads) -> Int[np.ndarray, " n"]:
+        """Rows of heads that start, completion and smoothness are learnt from."""
+        return torch.randperm(len(heads))[:LOOKED_AT].numpy()
+
+    @torch.no_grad()
+    def _codes_of_labels(
+        self, heads: RegisteredHeads, factor: str, labels: Int[np.ndarray, " r"]
+    ) -> Float[np.ndarray, "k d"]:
+        codes = np.zeros((int(labels.max()) + 1, self.sizes[factor]), np.float32)
+        for label in np.unique(labels[labels != UNKNOWN]):
+            rows = np.flatnonzero(labels == label)
+            chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), HEADS_OF_A_LABEL)).astype(int)]
+            vertices = torch.from_numpy(heads.vertices[chosen]).to(self.mean)
+            codes[label] = self.encode(vertices)[:, self.place(factor)].mean(0).cpu().numpy()
+        return codes
+
     def finish(self, heads: RegisteredHeads) -> None:
-        """Leaves behind what only the training needs; codes stay standard normal."""
-        self.teacher = None
+        """Leaves behind what only the training needed; codes stay standard normal."""
+        self.teacher = self._label_codes = None
 
     def _labels(self, heads: RegisteredHeads) -> dict[str, Int[np.ndarray, " r"]]:
         """Labels of the factors that are taught."""
@@ -200,8 +235,8 @@ class Adversarial(MeshNetwork):
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """As in `MeshNetwork`; the critic starts afresh."""
-        own = {name: value for name, value in self.state_dict().items() if name.startswith("teacher.")}
-        super().start_from({**weights, **own})
+        super().start_from(weights)
+        self._started = True
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: Float[Tensor, ""]) -> None:

@@ -114,11 +114,11 @@ class Critic(nn.Module):
         super().__init__()
         own = channels[SHARED - 1 :]
         features = channels[-1] * (size >> len(channels)) ** 2
-        self.common = _convolutions((3, *channels[:SHARED]))
-        self.realism = nn.Sequential(_convolutions(own), nn.Flatten(), nn.Linear(features, 1), nn.Flatten(0))
+        self.common = convolutions((3, *channels[:SHARED]))
+        self.realism = nn.Sequential(convolutions(own), nn.Flatten(), nn.Linear(features, 1), nn.Flatten(0))
         self.classifiers = nn.ModuleDict(
             {
-                name: nn.ModuleList([nn.Sequential(_convolutions(own), nn.Flatten()), nn.Linear(features, count)])
+                name: nn.ModuleList([nn.Sequential(convolutions(own), nn.Flatten()), nn.Linear(features, count)])
                 for name, count in labels.items()
             }
         )
@@ -140,6 +140,7 @@ class Critic(nn.Module):
         return self.realism(common), judgements
 
 
-def _convolutions(channels: Sequence[int]) -> nn.Sequential:
+def convolutions(channels: Sequence[int]) -> nn.Sequential:
+    """Layers that halve the image each."""
     layers = [(nn.Conv2d(i, o, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)) for i, o in pairwise(channels)]
     return nn.Sequential(*(layer for pair in layers for layer in pair))

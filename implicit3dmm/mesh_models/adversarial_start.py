@@ -53,7 +53,7 @@ class LinearStart:
             means[name] = _label_means(heads, patch, own, [(labels[other], each) for other, each in means.items()])
             movements[name] += _looked_up(means[name], own[chosen])
             left -= movements[name]
-        *factors, last = sizes
+        *factors, last = [name for name, size in sizes.items() if size]
         incomplete = [name for name in factors if name not in labels or (labels[name] == UNKNOWN).any()] or [last]
         for name in incomplete:
             movements[name] += left / len(incomplete)

@@ -25,8 +25,9 @@ from implicit3dmm.mesh_models.adversarial_networks import Critic
 from implicit3dmm.mesh_models.geometry_image import GeometryImage
 
 STEEPEST = 10.0
-"""How much the critic's score may change for a deviation of one standard deviation over the whole image; with it the
-adversarial loss is of the order of the others, whatever the size of the image."""
+"""How much the critic's score may change for a deviation by 1 (root mean square) over the whole image, in the unit in
+which whole heads deviate by 1; with it the adversarial loss is of the order of the others, whatever the size of the
+image."""
 
 LEAST_ROUGHNESS = 1e-3
 """Vertices that bend less than this share of the mean count as bending so much."""
@@ -55,7 +56,7 @@ class TeachingConfig:
     penalty: float = 10.0
     """Weight of the gradient penalty to the critic."""
     instance_noise: float = 0.1
-    """Noise on all images at the first step, as a share of their standard deviation."""
+    """Standard deviation of the noise on all images at the first step, in the unit in which heads deviate by 1."""
     instance_noise_steps: int = 5000
     """Steps of the generator over which it falls to 0 in a line."""
 
@@ -192,7 +193,8 @@ class Teacher(nn.Module):
         for name, size in self._sizes.items():
             if name == turn.labelled:
                 fixed = getattr(self, f"codes_{name}")
-                labels = torch.randint(len(fixed), (count,), generator=generator).to(fixed.device)
+                known = getattr(self, f"balance_{name}").nonzero()[:, 0]
+                labels = known[torch.randint(len(known), (count,), generator=generator).to(known.device)]
                 parts.append(fixed[labels])
             elif name == turn.shared:
                 parts.append(self._normal((count // 2, size), generator).repeat_interleave(2, dim=0))

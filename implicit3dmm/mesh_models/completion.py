@@ -45,7 +45,7 @@ class Completion(nn.Module):
         self.scores = nn.Parameter(torch.zeros(3 * len(self._read), COMPONENTS), requires_grad=False)
         self.at_border = nn.Parameter(torch.zeros(COMPONENTS, 3 * len(self._border)), requires_grad=False)
         self.effects = nn.Parameter(torch.zeros(COMPONENTS, 3 * len(inside) - 3 * count), requires_grad=False)
-        self._blend: Float[Tensor, "r b"] | None = None
+        self.register_buffer("_blend", None, persistent=False)
 
     @torch.no_grad()
     def learn(self, displacements: Float[np.ndarray, "r v 3"]) -> None:

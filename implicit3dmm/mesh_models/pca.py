@@ -171,17 +171,21 @@ class PCAModel:
         """Cholesky factor of the products of the basis; people's and expressions' components are not orthogonal."""
         return cho_factor(self.basis.T.astype(np.float64) @ self.basis)
 
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """What heads can share: "identity" and "expression" in an additive model, nothing in others."""
+        return ("identity", "expression") if self.info.get("expression_components") else ()
+
     def place(self, factor: str) -> slice:
-        """Where among the coefficients those of "identity" or "expression" stand, in an additive model.
+        """Where among the coefficients those of a factor stand.
 
         Raises:
-            InputError: it is no additive model, or there is no such factor.
+            InputError: there is no such factor.
         """
-        people = len(self.deviations) - self.info.get("expression_components", 0)
-        places = {"identity": slice(0, people), "expression": slice(people, None)}
-        if people == len(self.deviations) or factor not in places:
-            raise InputError(f"no factor {factor!r} in {self.name}; additive models have {' and '.join(places)}")
-        return places[factor]
+        if factor not in self.factors:
+            raise InputError(f"no factor {factor!r} in {self.name}; additive models have identity and expression")
+        people = len(self.deviations) - self.info["expression_components"]
+        return slice(0, people) if factor == "identity" else slice(people, None)
 
     def sample(self, count: int, *, temperature: float = 1.0, rng: np.random.Generator) -> Float[np.ndarray, "n k"]:
         """Draws coefficients; `temperature` scales the standard deviations (0 gives the mean, 1 the heads' spread)."""

@@ -12,15 +12,9 @@ import torch
 from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.lamm_layout import LAMMFolder
 from implicit3dmm.errors import InputError
-from implicit3dmm.mesh_models.base import (
-    Batch,
-    MeshModel,
-    build_network,
-    load_network,
-    network_configs,
-    save_network,
-)
+from implicit3dmm.mesh_models.base import Batch, build_network, network_configs
 from implicit3dmm.mesh_models.meshes import TrainingMeshes
+from implicit3dmm.mesh_models.model import MeshModel, load_network, save_network
 from implicit3dmm.training.run import Run
 
 
@@ -119,6 +113,7 @@ class MeshTrainer:
             network.start_from(start.network.state_dict())
         else:
             network.see(self.data)
+        network.prepare(self.data)
         self.network = network.to(self.device)
         self.optimiser = network.optimiser(learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
         self._rates = [group["lr"] for group in self.optimiser.param_groups]

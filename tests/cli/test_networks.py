@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from implicit3dmm.data.corpus import open_heads
 from implicit3dmm.geometry.mesh import Mesh, read_mesh, write_mesh
 from implicit3dmm.geometry.similarity import fit_similarity
-from implicit3dmm.mesh_models.base import load_network
+from implicit3dmm.mesh_models.model import load_network
 
 RECIPE = "seed: 4\ntrain: 6\ntest: 2\nexpressions: [neutral, smile]\n"
 
@@ -159,6 +159,24 @@ def test_heads_can_share_a_factor(command, decoupled, tmp_path, assert_refused):
     assert_refused(command("sample", "--same", "identity", "--out", tmp_path / "no"), "--same identity is for networks")
 
 
+def test_drawn_heads_can_be_edited_and_made_again_from_their_codes(work, command, decoupled, tmp_path, monkeypatch):
+    monkeypatch.setattr("implicit3dmm.editing.files._picture", lambda *_: np.zeros((4, 4, 3), np.uint8))
+    assert command("sample", "--model", decoupled, "--count", 1, "--out", tmp_path / "drawn").code == 0
+    codes = tmp_path / "drawn/head_000.safetensors"
+    assert command("extract", codes, "--model", decoupled, "--out", tmp_path / "again.ply").code == 0
+    drawn = read_mesh(tmp_path / "drawn/head_000.ply").vertices
+    np.testing.assert_allclose(read_mesh(tmp_path / "again.ply").vertices, drawn, atol=1e-6)
+    words = ("edit", "transfer", codes, work / "1.ply", "--model", decoupled, "--out", tmp_path / "out")
+    assert command(*words).code == 0
+    np.testing.assert_allclose(read_mesh(tmp_path / "out/before.ply").vertices, drawn, atol=1e-6)
+
+
+def test_a_training_goes_on_from_a_trained_model(work, command, decoupled, tmp_path):
+    words = ("train", "adversarial/tiny", "training.steps=2", "--corpus", work / "people.yaml", "--from", decoupled)
+    assert command(*words, "--out", tmp_path / "further").code == 0
+    torch.set_flush_denormal(False)
+
+
 def test_a_factor_is_transferred(work, command, model, decoupled, tmp_path, monkeypatch, assert_refused):
     monkeypatch.setattr("implicit3dmm.editing.files._picture", lambda *_: np.zeros((4, 4, 3), np.uint8))
     words = ("edit", "transfer", work / "0.ply", work / "1.ply", "--out", tmp_path / "out")
@@ -203,7 +221,9 @@ def test_heads_are_found_from_their_landmarks(work, command, model, decoupled, t
     for rows in tables.values():
         assert rows["1.0"]["landmarks"]["mean"] < rows["1000.0"]["landmarks"]["mean"]
         assert rows["1.0"]["length"]["mean"] > rows["1000.0"]["length"]["mean"]
-    assert_refused(command(*words, "--weights", -1), "weights is (-1.0,)")
+    assert command(*words, "--model", decoupled, model, "--weights", 1, 1000).out == result.out
+    for wrong in (-1, "nan", "inf"):
+        assert_refused(command(*words, "--weights", wrong), "give one or more of at least 0")
 
 
 def test_registered_heads_are_interpolated(work, command, model, tmp_path, monkeypatch, assert_refused):

@@ -20,8 +20,8 @@ from implicit3dmm.evaluation.control import evaluate_control
 from implicit3dmm.geometry.mesh import Mesh, write_mesh
 from implicit3dmm.geometry.neighbours import NearestNeighbours
 from implicit3dmm.geometry.similarity import Similarity
-from implicit3dmm.mesh_models.base import MeshModel, load_network
 from implicit3dmm.mesh_models.control import move_statistics, moves_towards
+from implicit3dmm.mesh_models.model import MeshModel, load_network
 from implicit3dmm.mesh_models.training import MeshRunConfig, MeshTrainer
 from implicit3dmm.resources import config_file
 

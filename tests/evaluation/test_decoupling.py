@@ -16,13 +16,14 @@ from implicit3dmm.evaluation.decoupling import (
     decoupling_table,
     nearest_distance,
 )
-from implicit3dmm.evaluation.populations import PCAPopulation, Population, RegisteredPopulation
+from implicit3dmm.evaluation.populations import ModelPopulation, Population, RegisteredPopulation
+from implicit3dmm.evaluation.references import open_reference
 from implicit3dmm.evaluation.verification import NormalImage, Verifier, VerifierConfig, triplet_loss
 from implicit3dmm.geometry.mesh import Mesh
 from implicit3dmm.geometry.parameterisation import border_loops, disc_faces, square_parameterisation
 from implicit3dmm.heads.frame import UNIT_MM
 from implicit3dmm.mesh_models.geometry_image import GeometryImage
-from implicit3dmm.mesh_models.pca import PCAModel
+from implicit3dmm.mesh_models.pca import PCAModel, save_pca
 
 LOOKS = 5
 CONFIG = DecouplingConfig(pairs=150, faces=12, variants=6, specimens=20)
@@ -130,14 +131,20 @@ class TestPopulations:
                 (label,) = set(training.labels[factor][rows].tolist())
                 assert label != UNKNOWN
 
+    def test_no_head_is_among_the_others_however_many_are_drawn(self, training):
+        groups = RegisteredPopulation("training", training).draw("identity", 20, 30, np.random.default_rng(0))
+        for first, *others in groups:
+            assert not any(np.array_equal(first, other) for other in others)
+
     def test_a_factor_that_no_two_heads_share_is_refused(self, training):
         alone = replace(training, labels={"identity": np.arange(len(training))})
         with pytest.raises(InputError, match="no two heads of alone share a label of 'identity'"):
             RegisteredPopulation("alone", alone).draw("identity", 1, 2, np.random.default_rng(0))
 
-    def test_additive_heads_are_a_person_plus_an_expression(self, people_of_recipe):
+    def test_additive_heads_are_a_person_plus_an_expression(self, people_of_recipe, tmp_path):
         model = PCAModel.of(people_of_recipe, components=5, shows="additive", expression_components=3)
-        population = PCAPopulation(model)
+        save_pca(tmp_path / "pca.safetensors", model)
+        population = ModelPopulation(open_reference(tmp_path / "pca.safetensors"))
         pair = population.draw("identity", 1, 2, np.random.default_rng(0))[0]
         apart = (pair[0] - pair[1]).ravel()
         basis = model.basis[:, model.place("expression")]
@@ -149,7 +156,7 @@ class TestPopulations:
 
     def test_other_components_share_nothing(self, people_of_recipe):
         model = PCAModel.of(people_of_recipe, components=5)
-        assert PCAPopulation(model).factors == ()
+        assert model.factors == ()
         with pytest.raises(InputError, match="no factor 'identity'"):
             model.place("identity")
 

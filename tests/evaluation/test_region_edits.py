@@ -7,8 +7,8 @@ import trimesh
 
 from implicit3dmm.errors import InputError
 from implicit3dmm.evaluation.region_edits import corrupted_tokens, new_regions
-from implicit3dmm.mesh_models.base import MeshModel
 from implicit3dmm.mesh_models.lamm import LAMM, LAMMConfig
+from implicit3dmm.mesh_models.model import MeshModel
 from implicit3dmm.mesh_models.spiralnet import SpiralNet, SpiralNetConfig
 from implicit3dmm.mesh_models.topology import Topology
 

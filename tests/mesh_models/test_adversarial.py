@@ -20,9 +20,10 @@ from implicit3dmm.mesh_models.adversarial_losses import (
 )
 from implicit3dmm.mesh_models.adversarial_networks import Critic
 from implicit3dmm.mesh_models.adversarial_teacher import TeachingConfig, Turn, turns
-from implicit3dmm.mesh_models.base import Batch, MeshModel, build_network, load_network, save_network
+from implicit3dmm.mesh_models.base import Batch, build_network
 from implicit3dmm.mesh_models.completion import Completion
 from implicit3dmm.mesh_models.landmark_fit import fit_landmarks
+from implicit3dmm.mesh_models.model import MeshModel, load_network, save_network
 from implicit3dmm.mesh_models.topology import Topology
 from implicit3dmm.training.checkpoints import Spent, read_checkpoint, write_checkpoint
 
@@ -64,6 +65,7 @@ def made(topology: Topology, heads: RegisteredHeads, **changes) -> Adversarial:
     torch.manual_seed(3)
     network = build_network(replace(CONFIG, **changes), topology)
     network.see(heads)
+    network.prepare(heads)
     return network
 
 
@@ -340,6 +342,41 @@ class TestTraining:
         assert losses["classification"] == losses["features"] == 0 < losses["real_identity"]
         assert losses["total"] == pytest.approx(losses["realism"] + 0.3 * losses["smoothness"], rel=1e-5)
 
+    def test_the_losses_are_the_weighted_sums_of_their_parts(self, topology, heads):
+        weights = {
+            "classification": 0.7,
+            "features": 0.4,
+            "smoothness": 0.2,
+            "critic_classification": 0.6,
+            "penalty": 3.0,
+        }
+        network = made(topology, heads, teaching=replace(TEACHING, **weights))
+        for losses in train(network, heads, range(2)):
+            own = sum(weights[name] * losses[name] for name in ("classification", "features", "smoothness"))
+            assert losses["total"] == pytest.approx(losses["realism"] + own, rel=1e-4)
+            labels = weights["critic_classification"] * (losses["real_identity"] + losses["real_expression"])
+            assert losses["critic"] == pytest.approx(3 * losses["penalty"] - losses["gap"] + labels, rel=1e-4)
+
+    def test_labels_are_learnt_and_then_shown(self, topology, heads):
+        """From the mean head: the critic learns what labels look like, and the generator to show it."""
+        network = made(topology, heads, start="mean", teaching=replace(TEACHING, critic_steps=1))
+        losses = train(network, heads, range(300), rate=3e-3)
+        for name in ("real_identity", "real_expression", "classification"):
+            first, last = (np.mean([each[name] for each in part]) for part in (losses[:20], losses[-20:]))
+            assert last < 0.7 * first
+
+    def test_labels_that_no_head_has_are_not_taught(self, topology, heads):
+        gap = heads.labels["identity"] + 3 * (heads.labels["identity"] > 5)
+        network = made(topology, replace(heads, labels={**heads.labels, "identity": gap}))
+        _, labels = network.teacher.draw_codes(Turn("identity", None), 400, torch.Generator().manual_seed(0))
+        assert set(labels.tolist()) == set(gap.tolist())
+
+    def test_no_noise_code_is_needed(self, topology, heads):
+        whole = replace(heads, labels={**heads.labels, "expression": heads.labels["identity"] % 3})
+        network = made(topology, whole, noise_dim=0)
+        assert network.latent_dim == 8
+        assert np.isfinite(list(train(network, whole, range(1))[0].values())).all()
+
 
 class TestHeads:
     def test_decoded_heads_have_the_generators_face(self, network):
@@ -382,12 +419,14 @@ class TestHeads:
         save_network(tmp_path / "toy.safetensors", model)
         torch.manual_seed(9)
         other = build_network(CONFIG, topology)
-        other.see(heads)
-        critic = {name: value.clone() for name, value in other.teacher.state_dict().items()}
         other.start_from(load_network(tmp_path / "toy.safetensors").network.state_dict())
+        other.prepare(heads)
         codes = torch.randn(2, network.latent_dim)
         assert torch.equal(other.decode(codes), network.decode(codes))
-        assert all(torch.equal(critic[name], value) for name, value in other.teacher.state_dict().items())
+        # Labels have the codes that the generator shows them by, not new ones.
+        own, again = (each.teacher.codes_identity[:, :3] for each in (network, other))  # two more numbers do nothing
+        assert (own - again).square().mean() < 0.3 * own.square().mean()
+        assert np.isfinite(list(train(other, heads, range(1))[0].values())).all()
 
     @pytest.mark.parametrize("rank", [None, 10])
     def test_codes_of_a_head_are_found_again(self, topology, heads, rank):
@@ -556,6 +595,7 @@ def test_every_setting_is_read(topology, heads):
     config, seen = watched(CONFIG, teaching=teaching)
     network = Adversarial(config, topology)
     network.see(heads)
+    network.prepare(heads)
     train(network, heads, range(1))
     assert to_mapping(CONFIG).keys() <= seen
     assert to_mapping(TEACHING).keys() <= seen_by_teacher

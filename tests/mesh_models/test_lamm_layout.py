@@ -15,7 +15,7 @@ from implicit3dmm.data.lamm_layout import LAMMFolder, is_lamm_folder
 from implicit3dmm.editing.registered import open_registered
 from implicit3dmm.errors import InputError
 from implicit3dmm.geometry.mesh import Mesh, write_mesh
-from implicit3dmm.mesh_models.base import load_network
+from implicit3dmm.mesh_models.model import load_network
 from implicit3dmm.mesh_models.topology import Topology
 from implicit3dmm.mesh_models.training import MeshRunConfig, MeshTrainer
 from implicit3dmm.resources import config_file

@@ -11,7 +11,7 @@ from implicit3dmm.data.heads import Heads
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.data.registered import RegisteredHeads
 from implicit3dmm.errors import InputError
-from implicit3dmm.mesh_models.base import is_network_file, load_network, save_network
+from implicit3dmm.mesh_models.model import is_network_file, load_network, save_network
 from implicit3dmm.mesh_models.training import (
     MeshRunConfig,
     MeshTrainer,

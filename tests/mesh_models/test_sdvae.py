@@ -6,7 +6,8 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from implicit3dmm.errors import InputError
-from implicit3dmm.mesh_models.base import Batch, MeshModel, build_network, load_network, save_network
+from implicit3dmm.mesh_models.base import Batch, build_network
+from implicit3dmm.mesh_models.model import MeshModel, load_network, save_network
 from implicit3dmm.mesh_models.sdvae import (
     SDVAE,
     SDVAEConfig,

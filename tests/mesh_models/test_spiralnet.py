@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from implicit3dmm.errors import InputError
-from implicit3dmm.mesh_models.base import Batch, MeshModel, build_network, load_network, save_network
+from implicit3dmm.mesh_models.base import Batch, build_network
+from implicit3dmm.mesh_models.model import MeshModel, load_network, save_network
 from implicit3dmm.mesh_models.spiralnet import SpiralNet, SpiralNetConfig
 
 SMALL = SpiralNetConfig(latent_dim=6, channels=(8, 12), length=7)

@@ -14,7 +14,8 @@ from implicit3dmm.data.building import build_corpus
 from implicit3dmm.data.recipe import Recipe
 from implicit3dmm.errors import InputError
 from implicit3dmm.fields import DeepSDFConfig
-from implicit3dmm.mesh_models.base import load_network, network_configs
+from implicit3dmm.mesh_models.base import network_configs
+from implicit3dmm.mesh_models.model import load_network
 from implicit3dmm.mesh_models.training import MeshRunConfig, MeshTrainer
 from implicit3dmm.models import load_model
 from implicit3dmm.resources import config_folder

@@ -23,9 +23,9 @@ class Output:
     model: str = "imhead"
     """Released model or weights file that codes belong to and scans are fitted with."""
     resolution: int = 192
-    """Cells along the longest side of the meshes' box."""
+    """Cells along the longest side of the meshes' box; registered heads have their own vertices."""
     device: Device = "auto"
-    """Where to compute."""
+    """Where to compute; registered heads are edited on the CPU."""
 
     def load(self) -> "HeadModel":
         """The model."""
@@ -134,7 +134,7 @@ def interpolate(
     from implicit3dmm.editing import interpolate as interpolate_heads
     from implicit3dmm.editing import interpolate_in_turn, open_head
     from implicit3dmm.errors import InputError
-    from implicit3dmm.mesh_models.base import is_network_file
+    from implicit3dmm.mesh_models.model import is_network_file
     from implicit3dmm.models import model_file
 
     if not shares:
@@ -231,7 +231,7 @@ def transfer(
     """
     from implicit3dmm.editing import open_head, transfer_expression
     from implicit3dmm.errors import InputError
-    from implicit3dmm.mesh_models.base import is_network_file
+    from implicit3dmm.mesh_models.model import is_network_file
     from implicit3dmm.models import model_file
 
     about = {"edit": "transfer", "head": str(head), "donor": str(donor), "how": how, "factor": factor}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from implicit3dmm.editing.registered import RegisteredHead
-    from implicit3dmm.mesh_models.base import MeshModel
+    from implicit3dmm.mesh_models.model import MeshModel
 
 
 def drag(
@@ -47,8 +47,8 @@ def drag(
     from implicit3dmm.editing.dragging import drawn_moves, named_moves, steerable
     from implicit3dmm.editing.registered import open_registered
     from implicit3dmm.errors import InputError
-    from implicit3dmm.mesh_models.base import load_network
     from implicit3dmm.mesh_models.control import moves_towards
+    from implicit3dmm.mesh_models.model import load_network
 
     if (bool(move), towards is not None, draw > 0).count(True) != 1 or bool(part) == bool(move):
         raise InputError("give either --move, or --towards with --part, or --draw with --part")
@@ -76,7 +76,7 @@ def transfer_registered(
 ) -> int:
     """Gives a registered head a factor of another one; `edit transfer` of a network, by its `name`."""
     from implicit3dmm.editing.code_edits import transfer_factor
-    from implicit3dmm.mesh_models.base import load_network
+    from implicit3dmm.mesh_models.model import load_network
 
     model = load_network(name)
     model.network.place(factor)
@@ -88,7 +88,7 @@ def interpolate_registered(
 ) -> int:
     """Moves a registered head on the way to another one; `edit interpolate` of a network, by its `name`."""
     from implicit3dmm.editing import code_edits
-    from implicit3dmm.mesh_models.base import load_network
+    from implicit3dmm.mesh_models.model import load_network
 
     model = load_network(name)
 

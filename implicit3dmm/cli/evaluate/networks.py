@@ -62,7 +62,7 @@ def control(
     """
     from implicit3dmm.data.corpus import open_heads
     from implicit3dmm.evaluation.control import evaluate_control
-    from implicit3dmm.mesh_models.base import load_network
+    from implicit3dmm.mesh_models.model import load_network
 
     models = [load_network(name) for name in model]
     source = open_heads(corpus)
@@ -124,7 +124,7 @@ def landmarks(
     corpus: str,
     out: Path,
     model: tuple[str, ...] = ("adversarial",),
-    weights: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0),
+    weights: tuple[float, ...] = (0.0, 0.1, 1.0, 10.0),
     split: Split = "test",
     subjects: int | None = None,
     seed: int = 0,
