@@ -90,7 +90,7 @@ def test_codes_of_another_model_are_refused_with_its_name(command, tmp_path, ass
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "imhaed"], "no model 'imhaed'; give a .safetensors file or one of imhead"),
+        (["--model", "imhaed"], "no model 'imhaed'; give a .safetensors file or one of adversarial, imhead"),
         (["--model", "none.safetensors"], "no model 'none.safetensors'"),
         (["--unit", "furlong"], "the unit is 'furlong'; auto, mm, cm, m"),
         (["--unit", "0"], "the unit is 0"),

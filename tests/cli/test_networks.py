@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import trimesh
 from safetensors.torch import load_file
 
 from implicit3dmm.data.corpus import open_heads
+from implicit3dmm.evaluation.verification import VerifierConfig
 from implicit3dmm.geometry.mesh import Mesh, read_mesh, write_mesh
 from implicit3dmm.geometry.similarity import fit_similarity
 from implicit3dmm.mesh_models.model import load_network
@@ -190,6 +192,8 @@ def test_a_factor_is_transferred(work, command, model, decoupled, tmp_path, monk
 
 def test_factors_are_evaluated(work, command, decoupled, tmp_path, monkeypatch, assert_refused):
     monkeypatch.setattr("implicit3dmm.evaluation.decoupling._picture", lambda *_: np.zeros((4, 4, 3), np.uint8))
+    quick = partial(VerifierConfig, steps=2, labels=2, heads=2, pairs=10)
+    monkeypatch.setattr("implicit3dmm.evaluation.verification.VerifierConfig", quick)
     counts = ("--pairs", 4, "--faces", 2, "--variants", 2, "--specimens", 3)
     words = (
         "evaluate",
