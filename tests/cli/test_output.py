@@ -161,7 +161,7 @@ def test_fit_without_a_scan_says_so(command, tmp_path, assert_refused):
 def test_models_lists_what_is_shipped(command):
     result = command("models")
     assert (result.code, result.err) == (0, "")
-    assert result.out.startswith("imhead: ExpressionWarp, codes identity 256, expression 53")
+    assert "\nimhead: ExpressionWarp, codes identity 256, expression 53, " in result.out
     assert "\nimhead-neutral: ImHead, codes identity 256" in result.out
     assert "\nparts: PartsCascade, codes nose 48, eyes 48, mouth 48, rem 112" in result.out
     assert "trained on 256 makehuman with 8 composites each" in result.out
