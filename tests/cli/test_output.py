@@ -167,7 +167,7 @@ def test_models_lists_what_is_shipped(command):
     assert "trained on 256 makehuman with 8 composites each" in result.out
     assert "CC0" in result.out
     assert "\nlamm: LAMM, codes 256, of registered heads" in result.out
-    assert result.out.count("\n") == 12
+    assert result.out.count("\n") == 15
 
 
 def test_a_reader_who_has_seen_enough_is_no_error(process):
