@@ -85,6 +85,9 @@ def _networks() -> tuple[type, Callable, str]:
             raise InputError(f"{len(corpora)} corpora given; a network of registered heads takes one; give one")
         given = corpora[0]
         heads = LAMMFolder(given) if is_lamm_folder(given) else open_heads(given)
-        return MeshTrainer(settings, heads, out, device=device)
+        trainer = MeshTrainer(settings, heads, out, device=device)
+        if trainer.network.remark:
+            print(trainer.network.remark)
+        return trainer
 
     return MeshRunConfig, open_trainer, "compare with 'implicit3dmm evaluate compare'"

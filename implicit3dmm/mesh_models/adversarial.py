@@ -137,6 +137,11 @@ class Adversarial(MeshNetwork):
                 self._label_codes or {},
             )
 
+    @property
+    def remark(self) -> str:
+        """What share of the vertices the critic's images show."""
+        return self.teacher.remark if self.teacher else ""
+
     def _some(self, heads: RegisteredHeads) -> Int[np.ndarray, " n"]:
         """Rows of heads that start, completion and smoothness are learnt from."""
         return torch.randperm(len(heads))[:LOOKED_AT].numpy()

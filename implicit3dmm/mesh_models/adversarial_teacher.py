@@ -1,6 +1,5 @@
 """What teaches the generator of the decoupled adversarial model, and is not needed any more once it is trained."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -31,8 +30,6 @@ image."""
 
 LEAST_ROUGHNESS = 1e-3
 """Vertices that bend less than this share of the mean count as bending so much."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -149,13 +146,11 @@ class Teacher(nn.Module):
         self.config = config
         self.image = image
         seen, error = self.image.seen(), self.image.read_back_error(torch.from_numpy(patch.vertices)[None])
-        log.info(
-            "images of %d pixels a side show %.0f %% of the %d vertices, and say where they lie to %.2f mm on average",
-            config.image_size,
-            100 * seen.float().mean(),
-            len(seen),
-            UNIT_MM * error.mean(),
+        self.remark = (
+            f"images of {config.image_size} pixels a side show {100 * seen.float().mean():.0f} % of the {len(seen)}"
+            f" vertices, and say where they lie to {UNIT_MM * error.mean():.2f} mm on average"
         )
+        """What the images can show."""
         self.smoothness = Smoothness(patch, displacements)
         counts = {name: int(values.max()) + 1 for name, values in labels.items()}
         self.critic = Critic(config.image_size, config.channels, counts)

@@ -75,6 +75,11 @@ class MeshNetwork(nn.Module, ABC):
     def prepare(self, heads: RegisteredHeads) -> None:
         """Makes what only the training needs, once the weights are those that it starts from; by default nothing."""
 
+    @property
+    def remark(self) -> str:
+        """What who starts a training should know, once it is prepared; by default nothing."""
+        return ""
+
     def finish(self, heads: RegisteredHeads) -> None:
         """Learns, after the last step, what codes and edits are drawn from; by default the codes' Gaussian."""
         with torch.no_grad():

@@ -146,6 +146,7 @@ def decoupled(work, command):
         result = command(*words)
         torch.set_flush_denormal(False)
         assert (result.code, result.err) == (0, "")
+        assert "images of 16 pixels a side show" in result.out
     return folder / "model.safetensors"
 
 
