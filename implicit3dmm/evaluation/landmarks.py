@@ -128,12 +128,12 @@ def _fitted(
     weight: float,
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    points = head[None, landmarks]
+    points = head[landmarks]
     code = fit_landmarks(
         lambda codes: model.likely(codes)[:, landmarks], points, size=model.latent_size, weight=weight, rng=rng
     )
     with torch.no_grad():
-        found = model.likely(torch.from_numpy(code))[0].numpy()
+        found = model.likely(torch.from_numpy(code)[None])[0].numpy()
     squares = np.square(found - head).sum(1) * UNIT_MM**2
     return {
         "face": float(np.sqrt(squares[face].mean())),

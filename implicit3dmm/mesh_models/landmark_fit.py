@@ -16,45 +16,42 @@ Landmarks = Callable[[Float[Tensor, "b d"]], Float[Tensor, "b n 3"]]
 
 def fit_landmarks(
     landmarks: Landmarks,
-    points: Float[np.ndarray, "b n 3"],
+    points: Float[np.ndarray, "n 3"],
     *,
     size: int,
     weight: float,
     rng: np.random.Generator,
     steps: int = 200,
-) -> Float[np.ndarray, "b d"]:
-    """The codes whose landmarks come nearest to points: least sum ||k_i - v_i(z)||^2 + weight ||z||^2 (equation 13).
+) -> Float[np.ndarray, " d"]:
+    """The code whose landmarks come nearest to points: least sum ||k_i - v_i(z)||^2 + weight ||z||^2 (equation 13).
 
     The paper descends with Adam; L-BFGS, which is used here, needs fewer steps.
 
     Args:
         landmarks: of a model whose codes are standard normal.
-        points: of each head, canonical units; distances count in millimetres.
+        points: of the head, canonical units; distances count in millimetres.
         size: of a code.
         weight: of the code's squared norm; at 1 a code's standard deviation counts as much as an error of 1 mm.
-        rng: draws the starts, which are a tenth of a standard deviation long.
+        rng: draws the start, which is a tenth of a standard deviation long.
         steps: of the solver at most.
 
     Raises:
         InputError: the points are not as many as the landmarks.
     """
-    target = torch.as_tensor(points, dtype=torch.float32)
-    codes = []
-    for wanted in target:
-        code = torch.tensor(0.1 * rng.normal(size=(1, size)), dtype=torch.float32, requires_grad=True)
-        found = landmarks(code)
-        if found.shape[1:] != wanted.shape:
-            raise InputError(f"points of shape {tuple(wanted.shape)} given; expected {tuple(found.shape[1:])}")
-        solver = torch.optim.LBFGS([code], max_iter=steps, line_search_fn="strong_wolfe")
+    wanted = torch.as_tensor(points, dtype=torch.float32)
+    code = torch.tensor(0.1 * rng.normal(size=(1, size)), dtype=torch.float32, requires_grad=True)
+    expected = landmarks(code).shape[1:]
+    if wanted.shape != expected:
+        raise InputError(f"points of shape {tuple(wanted.shape)} given; expected {tuple(expected)}")
+    solver = torch.optim.LBFGS([code], max_iter=steps, line_search_fn="strong_wolfe")
 
-        def energy(code: Tensor = code, wanted: Tensor = wanted, solver: torch.optim.LBFGS = solver) -> Tensor:
-            solver.zero_grad()
-            error = (landmarks(code)[0] - wanted) * UNIT_MM
-            loss = error.square().sum() + weight * code.square().sum()
-            loss.backward()
-            return loss
+    def energy() -> Tensor:
+        solver.zero_grad()
+        error = (landmarks(code)[0] - wanted) * UNIT_MM
+        loss = error.square().sum() + weight * code.square().sum()
+        loss.backward()
+        return loss
 
-        with torch.enable_grad():
-            solver.step(energy)
-        codes.append(code.detach())
-    return torch.cat(codes).numpy()
+    with torch.enable_grad():
+        solver.step(energy)
+    return code.detach().numpy()[0]

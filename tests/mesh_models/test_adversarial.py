@@ -484,7 +484,8 @@ class TestLandmarks:
             points = network.decode(torch.from_numpy(code))[:, vertices].numpy()
         rng = np.random.default_rng(0)
         landmarks = lambda codes: network.decode(codes)[:, vertices]  # noqa: E731
-        return fit_landmarks(landmarks, points, size=network.latent_dim, weight=weight, rng=rng)
+        size = network.latent_dim
+        return np.stack([fit_landmarks(landmarks, own, size=size, weight=weight, rng=rng) for own in points])
 
     def test_codes_of_heads_are_found_again(self, network):
         wanted = 0.7 * drawn(network, 2, 5)
@@ -501,7 +502,7 @@ class TestLandmarks:
         with pytest.raises(InputError, match=r"shape \(3, 3\) given; expected \(2, 3\)"):
             fit_landmarks(
                 lambda codes: network.decode(codes)[:, :2],
-                np.zeros((1, 3, 3)),
+                np.zeros((3, 3)),
                 size=network.latent_dim,
                 weight=0.0,
                 rng=np.random.default_rng(0),
